@@ -33,6 +33,7 @@ struct EventSource::State {
 EventSource::EventSource(std::unique_ptr<State> state) : state_(std::move(state)) {
 }
 
+EventSource::EventSource() = default;
 EventSource::EventSource(EventSource&&) noexcept = default;
 EventSource& EventSource::operator=(EventSource&&) noexcept = default;
 EventSource::~EventSource() = default;

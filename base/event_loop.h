@@ -23,7 +23,7 @@ namespace manx {
 // Owner of one event source; destroying it removes the source.
 class EventSource {
 public:
-    EventSource() = default;
+    EventSource();
     EventSource(EventSource&&) noexcept;
     EventSource& operator=(EventSource&&) noexcept;
     EventSource(const EventSource&) = delete;

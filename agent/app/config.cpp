@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/app/config.h"
+
+#include <fmt/format.h>
+#include <yaml-cpp/yaml.h>
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <charconv>
+#include <cstdlib>
+#include <map>
+#include <unistd.h>
+#include <variant>
+#include <vector>
+
+namespace manx::app {
+
+namespace {
+
+using Target = std::variant<std::string*, bool*, uint16_t*, uint32_t*>;
+
+struct KeySpec {
+    const char* key; // dotted path in the file
+    Target target;
+    std::vector<std::string> choices; // where only some words are allowed
+};
+
+std::vector<KeySpec> keys(AgentConfig& c) {
+    return {
+        {"nodeName", &c.node_name, {}},
+        {"datastore.type", &c.datastore_type, {"sqlite"}},
+        {"datastore.path", &c.datastore_path, {}},
+        {"runDir", &c.run_dir, {}},
+        {"stateDir", &c.state_dir, {}},
+        {"bpffs", &c.bpffs, {}},
+        {"cni.socket", &c.cni_socket, {}},
+        {"cni.mtu", &c.mtu, {}},
+        {"uplinks", &c.uplinks, {}},
+        {"bird.enabled", &c.bird_enabled, {}},
+        {"bird.path", &c.bird_path, {}},
+        {"bird.control", &c.bird_control_path, {}},
+        {"metrics.address", &c.metrics_address, {}},
+        {"metrics.port", &c.metrics_port, {}},
+        {"health.address", &c.health_address, {}},
+        {"health.port", &c.health_port, {}},
+        {"logLevel", &c.log_level, {"trace", "debug", "info", "warn", "error", "off"}},
+        {"defaultEndpointToHostAction",
+         &c.default_endpoint_to_host_action,
+         {"Accept", "Return", "Drop"}},
+        {"bpf.clsact", &c.attach_clsact, {}},
+        {"bpf.flowTableSize", &c.flow_table_size, {}},
+        {"policy.cutFlows", &c.cut_flows_on_policy_change, {}},
+        {"policy.allowVXLANFromWorkloads", &c.allow_vxlan_from_workloads, {}},
+        {"policy.allowIPIPFromWorkloads", &c.allow_ipip_from_workloads, {}},
+    };
+}
+
+template <typename T>
+Result<void> set_number(T* out, const std::string& where, const std::string& text) {
+    T value = 0;
+    auto [end, ec] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (ec != std::errc{} || end != text.data() + text.size() || text.empty()) {
+        return fail(ErrorKind::ConfigInvalid,
+                    fmt::format("{}: \"{}\": expected a number from 0 to {}", where, text,
+                                std::numeric_limits<T>::max()));
+    }
+    *out = value;
+    return {};
+}
+
+Result<void> set(const KeySpec& spec, const std::string& where, const std::string& text) {
+    if (!spec.choices.empty() && std::ranges::find(spec.choices, text) == spec.choices.end()) {
+        return fail(ErrorKind::ConfigInvalid, fmt::format("{}: \"{}\": expected one of {}", where,
+                                                          text, fmt::join(spec.choices, ", ")));
+    }
+    if (auto* const* s = std::get_if<std::string*>(&spec.target)) {
+        **s = text;
+        return {};
+    }
+    if (auto* const* b = std::get_if<bool*>(&spec.target)) {
+        if (text != "true" && text != "false") {
+            return fail(ErrorKind::ConfigInvalid,
+                        fmt::format("{}: \"{}\": expected true or false", where, text));
+        }
+        **b = text == "true";
+        return {};
+    }
+    if (auto* const* n = std::get_if<uint16_t*>(&spec.target)) {
+        return set_number(*n, where, text);
+    }
+    return set_number(std::get<uint32_t*>(spec.target), where, text);
+}
+
+void flatten(const YAML::Node& node, const std::string& prefix,
+             std::map<std::string, std::string>& out) {
+    for (const auto& item : node) {
+        auto key = item.first.as<std::string>();
+        auto path = prefix.empty() ? key : prefix + "." + key;
+        if (item.second.IsMap()) {
+            flatten(item.second, path, out);
+        } else {
+            out[path] = item.second.IsNull() ? "" : item.second.as<std::string>();
+        }
+    }
+}
+
+Result<std::map<std::string, std::string>> read_file(const std::string& path) {
+    std::map<std::string, std::string> values;
+    try {
+        auto root = YAML::LoadFile(path);
+        if (!root.IsMap() && !root.IsNull()) {
+            return fail(ErrorKind::ConfigInvalid,
+                        fmt::format("{}: expected a YAML mapping of keys", path));
+        }
+        if (root.IsMap()) {
+            flatten(root, "", values);
+        }
+    } catch (const YAML::BadFile&) {
+        return fail(ErrorKind::ConfigInvalid, fmt::format("{}: cannot be read", path));
+    } catch (const YAML::Exception& e) {
+        return fail(ErrorKind::ConfigInvalid, fmt::format("{}: {}", path, e.what()));
+    }
+    return values;
+}
+
+std::string variable_of(std::string_view key) {
+    std::string name = "MANX_";
+    for (char c : key) {
+        name += c == '.' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+    }
+    return name;
+}
+
+std::string default_node_name() {
+    std::array<char, 256> buf{};
+    (void)gethostname(buf.data(), buf.size() - 1); // an empty name is reported below
+    return buf.data();
+}
+
+} // namespace
+
+std::optional<std::string> process_environment(const std::string& name) {
+    const char* value = std::getenv(name.c_str());
+    return value != nullptr ? std::optional<std::string>(value) : std::nullopt;
+}
+
+Result<AgentConfig> load_config(const std::string& path, const Environment& env) {
+    AgentConfig config;
+    auto specs = keys(config);
+    std::map<std::string, std::string> values;
+    if (!path.empty()) {
+        TRY_ASSIGN(values, read_file(path));
+    }
+    for (const auto& [key, text] : values) {
+        auto spec = std::ranges::find_if(specs, [&](const KeySpec& s) { return key == s.key; });
+        if (spec == specs.end()) {
+            return fail(ErrorKind::ConfigInvalid,
+                        fmt::format("{}: {}: no such key; see docs/operations.md", path, key));
+        }
+        TRY(set(*spec, fmt::format("{}: {}", path, key), text));
+    }
+    for (const auto& spec : specs) {
+        auto name = variable_of(spec.key);
+        if (auto text = env(name)) {
+            TRY(set(spec, name, *text));
+        }
+    }
+    if (config.node_name.empty()) {
+        config.node_name = env("NODENAME").value_or(default_node_name());
+    }
+    std::ranges::transform(config.node_name, config.node_name.begin(),
+                           [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+    if (config.node_name.empty()) {
+        return fail(ErrorKind::ConfigInvalid, "nodeName: expected a name, and the host has none");
+    }
+    if (config.cni_socket.empty()) {
+        config.cni_socket = config.run_dir + "/cni.sock";
+    }
+    if (config.bird_control_path.empty()) {
+        config.bird_control_path = config.run_dir + "/bird.ctl";
+    }
+    return config;
+}
+
+} // namespace manx::app

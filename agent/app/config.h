@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+// The agent's configuration: a YAML file, then the environment (MANX_<KEY>, dots as underscores),
+// then defaults. docs/operations.md has the table of keys.
+#pragma once
+
+#include "base/result.h"
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+
+namespace manx::app {
+
+struct AgentConfig {
+    std::string node_name; // nodeName; default: the host's name, lower case
+    std::string datastore_type = "sqlite";
+    std::string datastore_path = "/var/lib/manx/store.db";
+    std::string run_dir = "/run/manx";
+    std::string state_dir = "/var/lib/manx";
+    std::string bpffs = "/sys/fs/bpf/manx";
+    std::string cni_socket; // default: <run_dir>/cni.sock
+    // Names of uplinks; the interfaces that hold the node's own addresses are uplinks too.
+    std::string uplinks = "((en|wl|ww|sl|ib)[Popsx].*|(eth|wlan|wwan|bond).*)";
+    bool bird_enabled = true;
+    std::string bird_path = "/usr/sbin/bird";
+    std::string bird_control_path; // default: <run_dir>/bird.ctl
+    std::string metrics_address = "0.0.0.0";
+    uint16_t metrics_port = 9091; // 0: off
+    std::string health_address = "127.0.0.1";
+    uint16_t health_port = 9099; // 0: off
+    std::string log_level = "info";
+    std::string default_endpoint_to_host_action = "Accept"; // Accept, Return, Drop
+    bool attach_clsact = false;                             // clsact even where the kernel has tcx
+    bool cut_flows_on_policy_change = false;
+    bool allow_vxlan_from_workloads = false;
+    bool allow_ipip_from_workloads = false;
+    uint16_t mtu = 0; // of pods; 0: the smallest of the uplinks'
+    uint32_t flow_table_size = 524288;
+};
+
+// Error: names the file, the key, and what was expected. A key that is not known is an error.
+using Environment = std::function<std::optional<std::string>(const std::string& name)>;
+Result<AgentConfig> load_config(const std::string& path, const Environment& env);
+// The process's own environment.
+std::optional<std::string> process_environment(const std::string& name);
+
+} // namespace manx::app

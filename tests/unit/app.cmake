@@ -1,0 +1,2 @@
+manx_test(app_config_test app_config_test.cpp LABEL unit LINK manx::app_config)
+manx_test(metrics_test metrics_test.cpp LABEL unit LINK manx::metrics)
