@@ -1,0 +1,1 @@
+manx_test(policy_selector_test ${CMAKE_CURRENT_LIST_DIR}/policy_selector_test.cpp LABEL unit LINK manx::api)
