@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/app/syncer.h"
+
+#include "base/log.h"
+
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+
+namespace manx::app {
+
+Syncer::Syncer(EventLoop& loop, datastore::Store& store) : loop_(loop), store_(store) {
+}
+
+Syncer::~Syncer() {
+    *alive_ = false;
+    for (auto& state : kinds_) {
+        state->watch.reset(); // no callback runs after this
+    }
+}
+
+void Syncer::add_kind(api::Kind kind, Parse parse,
+                      std::function<void(const datastore::Key&)> remove) {
+    auto state = std::make_unique<KindState>();
+    state->kind = kind;
+    state->parse = std::move(parse);
+    state->remove = std::move(remove);
+    kinds_.push_back(std::move(state));
+}
+
+Result<void> Syncer::start() {
+    for (auto& owned : kinds_) {
+        auto* state = owned.get();
+        datastore::WatchHandler handler;
+        handler.relist = [this, state] {
+            enqueue([state] {
+                state->listing = true;
+                state->listed.clear();
+            });
+        };
+        handler.event = [this, state](datastore::Event event) {
+            on_event(*state, std::move(event));
+        };
+        handler.synced = [this, state] { enqueue([this, state] { on_synced(*state); }); };
+        handler.lost = [this, state](const Error& error) {
+            enqueue([this, state, text = error.text()] {
+                trouble_ = text;
+                log::get("datastore")
+                    ->warn("watch lost, retrying kind={} reason=\"{}\"",
+                           api::info(state->kind).name, text);
+            });
+        };
+        TRY_ASSIGN(state->watch, store_.watch(state->kind, std::move(handler)));
+    }
+    return {};
+}
+
+bool Syncer::synced() const {
+    return std::ranges::all_of(kinds_, [](const auto& state) { return state->synced; });
+}
+
+void Syncer::enqueue(std::function<void()> job) {
+    bool first = false;
+    {
+        std::lock_guard lock(mutex_);
+        first = pending_.empty();
+        pending_.push_back(std::move(job));
+    }
+    if (first) {
+        loop_.post([this, alive = alive_] {
+            if (*alive) {
+                drain();
+            }
+        });
+    }
+}
+
+// On the store's thread: parse here, so that the loop only applies.
+void Syncer::on_event(KindState& state, datastore::Event event) {
+    if (event.type == datastore::EventType::Deleted) {
+        enqueue([this, &state, key = std::move(event.object.key)] {
+            updates_++;
+            invalid_.erase(key);
+            if (state.known.erase(key) != 0) {
+                state.remove(key);
+            }
+        });
+        return;
+    }
+    auto object = nlohmann::json::parse(event.object.json, nullptr, false);
+    Result<Apply> apply = object.is_discarded()
+                              ? Result<Apply>(fail(ErrorKind::ConfigInvalid, "expected JSON"))
+                              : state.parse(object);
+    if (!apply) {
+        enqueue([this, &state, key = std::move(event.object.key), text = apply.error().text()] {
+            updates_++;
+            if (state.listing) {
+                state.listed.insert(key);
+            }
+            auto& known = invalid_[key];
+            if (known != text) {
+                known = text;
+                log::get("datastore")
+                    ->error("object ignored, what was in force stays object=\"{}\" reason=\"{}\"",
+                            key.text(), text);
+            }
+        });
+        return;
+    }
+    enqueue([this, &state, key = std::move(event.object.key), fn = std::move(*apply)] {
+        updates_++;
+        invalid_.erase(key);
+        if (state.listing) {
+            state.listed.insert(key);
+        }
+        state.known.insert(key);
+        fn();
+    });
+}
+
+void Syncer::on_synced(KindState& state) {
+    if (state.listing) {
+        std::vector<datastore::Key> gone;
+        std::ranges::set_difference(state.known, state.listed, std::back_inserter(gone));
+        for (const auto& key : gone) {
+            state.known.erase(key);
+            state.remove(key);
+        }
+        state.listing = false;
+        state.listed.clear();
+    }
+    trouble_.clear();
+    state.synced = true;
+}
+
+void Syncer::drain() {
+    std::vector<std::function<void()>> batch;
+    {
+        std::lock_guard lock(mutex_);
+        batch.swap(pending_);
+    }
+    for (auto& job : batch) {
+        job();
+    }
+    if (on_batch_) {
+        on_batch_(synced());
+    }
+}
+
+} // namespace manx::app

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+// From the datastore to the agent's state: watches kinds, parses on the store's thread, and hands
+// typed objects to the loop's thread in batches.
+//
+// An object that cannot be parsed is reported once, by name and field, and counted; what was in
+// force for it stays. After a lost watch was listed anew, what is gone is removed; nothing is
+// removed while a list is incomplete.
+//
+// Threading: constructed, started and used on the loop's thread.
+#pragma once
+
+#include "agent/datastore/store.h"
+#include "base/event_loop.h"
+
+#include <nlohmann/json_fwd.hpp>
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string>
+#include <vector>
+
+namespace manx::app {
+
+class Syncer {
+public:
+    Syncer(EventLoop& loop, datastore::Store& store);
+    Syncer(const Syncer&) = delete;
+    Syncer& operator=(const Syncer&) = delete;
+    ~Syncer();
+
+    // T: an object type with static Result<T> from_json(const nlohmann::json&).
+    template <typename T>
+    void on(api::Kind kind, std::function<void(const T&)> upsert,
+            std::function<void(const datastore::Key&)> remove) {
+        add_kind(
+            kind,
+            [upsert = std::move(upsert)](const nlohmann::json& object) -> Result<Apply> {
+                auto parsed = T::from_json(object);
+                if (!parsed) {
+                    return Unexpected(parsed.error());
+                }
+                auto shared = std::make_shared<const T>(std::move(*parsed));
+                return Apply([upsert, shared] { upsert(*shared); });
+            },
+            std::move(remove));
+    }
+
+    // Called on the loop's thread after each batch was applied; synced: all kinds are complete.
+    void on_batch(std::function<void(bool synced)> fn) { on_batch_ = std::move(fn); }
+
+    Result<void> start();
+    [[nodiscard]] bool synced() const;
+
+    // Objects that are not in force as they stand, with the reason.
+    [[nodiscard]] const std::map<datastore::Key, std::string>& invalid() const { return invalid_; }
+
+    // What stands between us and the datastore, empty if nothing.
+    [[nodiscard]] const std::string& trouble() const { return trouble_; }
+
+    [[nodiscard]] uint64_t updates() const { return updates_; }
+
+private:
+    using Apply = std::function<void()>;
+    using Parse = std::function<Result<Apply>(const nlohmann::json&)>;
+
+    struct KindState {
+        api::Kind kind{};
+        Parse parse;
+        std::function<void(const datastore::Key&)> remove;
+        std::unique_ptr<datastore::Watch> watch;
+        std::set<datastore::Key> known;
+        std::set<datastore::Key> listed; // while a list is under way
+        bool listing = false;
+        bool synced = false;
+    };
+
+    void add_kind(api::Kind kind, Parse parse, std::function<void(const datastore::Key&)> remove);
+    // Any thread.
+    void enqueue(std::function<void()> job);
+    void on_event(KindState& state, datastore::Event event);
+    void on_synced(KindState& state);
+    void drain();
+
+    EventLoop& loop_;
+    datastore::Store& store_;
+    std::vector<std::unique_ptr<KindState>> kinds_;
+    std::function<void(bool)> on_batch_;
+    std::map<datastore::Key, std::string> invalid_;
+    std::string trouble_;
+    uint64_t updates_ = 0;
+
+    std::mutex mutex_;
+    std::vector<std::function<void()>> pending_;
+    std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+};
+
+} // namespace manx::app
