@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/api/names.h"
+
+#include <fmt/format.h>
+#include <openssl/evp.h>
+
+#include <algorithm>
+#include <array>
+#include <vector>
+
+namespace manx::api {
+
+namespace {
+
+std::vector<uint8_t> digest(const EVP_MD* algorithm, std::string_view text) {
+    std::array<uint8_t, EVP_MAX_MD_SIZE> out{};
+    unsigned size = 0;
+    // Fails only where the algorithm is not compiled in; then the name is visibly wrong (empty).
+    if (EVP_Digest(text.data(), text.size(), out.data(), &size, algorithm, nullptr) != 1) {
+        size = 0;
+    }
+    return {out.begin(), out.begin() + size};
+}
+
+std::string hex(const std::vector<uint8_t>& bytes) {
+    std::string out;
+    for (uint8_t b : bytes) {
+        out += fmt::format("{:02x}", b);
+    }
+    return out;
+}
+
+std::string base32(const std::vector<uint8_t>& bytes) {
+    constexpr std::string_view kAlphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+    std::string out;
+    unsigned held = 0;
+    unsigned bits = 0;
+    for (uint8_t b : bytes) {
+        held = held << 8 | b;
+        bits += 8;
+        while (bits >= 5) {
+            bits -= 5;
+            out += kAlphabet[(held >> bits) & 31];
+        }
+    }
+    if (bits > 0) {
+        out += kAlphabet[(held << (5 - bits)) & 31];
+    }
+    return out;
+}
+
+std::string doubled_dashes(std::string_view text) {
+    std::string out;
+    for (char c : text) {
+        out += c;
+        if (c == '-') {
+            out += c;
+        }
+    }
+    return out;
+}
+
+} // namespace
+
+std::string workload_interface(std::string_view ns, std::string_view pod, std::string_view prefix) {
+    std::string hash = hex(digest(EVP_sha1(), fmt::format("{}.{}", ns, pod)));
+    return fmt::format("{}{}", prefix, hash.substr(0, 11));
+}
+
+std::string workload_endpoint_name(std::string_view node, std::string_view pod) {
+    return fmt::format("{}-k8s-{}-eth0", doubled_dashes(node), doubled_dashes(pod));
+}
+
+std::string endpoint_status_file(std::string_view ns, std::string_view pod) {
+    return fmt::format("k8s {}%2F{} eth0", ns, pod);
+}
+
+std::string block_name(const Cidr& block) {
+    std::string name = block.text();
+    std::ranges::replace_if(name, [](char c) { return c == '.' || c == ':' || c == '/'; }, '-');
+    return name;
+}
+
+std::string affinity_name(std::string_view host, const Cidr& block) {
+    constexpr size_t kMaxName = 252;
+    constexpr size_t kHashLength = 11;
+    std::string cidr = block_name(block);
+    std::string name = fmt::format("{}-{}", host, cidr);
+    if (name.size() <= kMaxName) {
+        return name;
+    }
+    std::string hash = hex(digest(EVP_sha256(), fmt::format("{}+{}", host, cidr)));
+    return fmt::format("{}-{}-{}", host.substr(0, kMaxName - cidr.size() - kHashLength - 2), cidr,
+                       hash.substr(0, kHashLength));
+}
+
+std::string handle_name(std::string_view handle_id) {
+    std::string name(handle_id);
+    std::ranges::transform(name, name.begin(), [](char c) {
+        return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
+    });
+    return name;
+}
+
+std::string hostname_hash(std::string_view host) {
+    return base32(digest(EVP_sha3_256(), host));
+}
+
+std::map<std::string, std::string> affinity_labels(std::string_view host, std::string_view type,
+                                                   Family family) {
+    return {{std::string(kHostnameHashLabel), hostname_hash(host)},
+            {std::string(kAffinityTypeLabel), std::string(type)},
+            {std::string(kIpVersionLabel), family == Family::V4 ? "4" : "6"}};
+}
+
+} // namespace manx::api

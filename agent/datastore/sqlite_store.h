@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+// The embedded engine: one SQLite file that several processes of one machine share.
+//
+// A write is one transaction of SQLite's write-ahead log: after a kill it is there whole or not at
+// all. resourceVersion is a counter over the whole file. A watch hears of a commit of its own
+// process, or of another one, within a millisecond or two; of several changes of one object
+// between two readings it hears the last. All watches of a store share one thread and one
+// connection; their callbacks must be short (parse, post), since they hold a read transaction.
+#pragma once
+
+#include "agent/datastore/store.h"
+
+#include <memory>
+#include <string>
+
+namespace manx::datastore {
+
+// Creates the file where there is none. Beside it: "<path>-wal", "<path>-shm" (SQLite's own) and
+// "<path>-notify" (touched after each commit). The folder must exist and be writable. Unavailable.
+Result<std::unique_ptr<Store>> open_sqlite(const std::string& path);
+
+} // namespace manx::datastore
