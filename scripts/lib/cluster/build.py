@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Builds a topology's namespaces and links, and starts what runs in them."""
+
+import os
+
+from . import host, topology
+from .errors import ClusterError
+from .frr import FrrRouter
+from .nodes import FORWARDING, UPLINK, ClusterNode
+
+DEFAULT = {4: "0.0.0.0/0", 6: "::/0"}
+ROUTER_SYSCTLS = (*FORWARDING, "net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.default.rp_filter=0")
+
+
+def router_software(name):
+    if name == "frr":
+        return FrrRouter
+    if name == "gobgp":
+        from .gobgp import GobgpRouter
+        return GobgpRouter
+    raise ClusterError(f"--routers {name}: there is frr and gobgp")
+
+
+class Cluster:
+    def __init__(self, state, plan, binaries, routers="frr"):
+        self.state, self.plan, self.binaries = state, plan, binaries
+        self.datastore = os.path.join(state.folder, "datastore.sqlite")
+        software = router_software(routers)
+        self.nodes = [ClusterNode(state, n, binaries) for n in plan.nodes]
+        self.routers = [software(state, r, state.netns(r.name), plan.routers) for r in plan.routers]
+        state.data["nodes"] = {n.name: {} for n in self.nodes}
+        state.data["routers"] = {r.router.name: {"netns": r.netns} for r in self.routers}
+        state.save()
+        self.ports = {}
+
+    def node(self, name):
+        for node in self.nodes:
+            if node.name == name:
+                return node
+        raise ClusterError(f"no node '{name}'; the nodes are " + ", ".join(n.name for n in self.nodes))
+
+    def up(self):
+        """Everything but the agents: namespaces, links, addresses, routers."""
+        for router in self.routers:
+            host.add_netns(router.netns, ROUTER_SYSCTLS)
+        for node in self.nodes:
+            node.hold()
+        for number, segment in enumerate(self.plan.segments, 1):
+            self.plug_segment(segment, f"vlan{number}")
+        for link in self.plan.links:
+            self.plug_link(link)
+        for router in self.routers:
+            commands = [f"address add {a} dev lo" for a in router.router.loopbacks.values()]
+            commands += [f"route add {n} via {hop}"
+                         for n, hop in self.plan.routes(router.router)]
+            host.ip(router.netns, commands)
+            router.start()
+
+    def netns_of(self, router):
+        return next(r.netns for r in self.routers if r.router is router)
+
+    def port(self, router):
+        """The next free port's name of a router."""
+        number = self.ports[router.name] = self.ports.get(router.name, 0) + 1
+        return f"swp{number}"
+
+    def plug_segment(self, segment, bridge):
+        """The segment is a bridge in its first router; other routers and nodes plug into it."""
+        first, *others = segment.routers
+        netns = self.netns_of(first)
+        commands = [f"link add {bridge} type bridge forward_delay 0 stp_state 0",
+                    f"link set {bridge} up"]
+        commands += self.addresses_on(first, segment, bridge)
+        for node in (n for n in self.nodes if n.node.segment is segment):
+            port = self.port(first)
+            commands += [f"link add {port} master {bridge} type veth peer name {UPLINK} netns {node.netns}",
+                         f"link set {port} up"]
+        for other in others:
+            port = self.port(first)
+            commands += [f"link add {port} master {bridge} type veth peer name {bridge} "
+                         f"netns {self.netns_of(other)}", f"link set {port} up"]
+        host.ip(netns, commands)
+        for other in others:
+            host.ip(self.netns_of(other),
+                    [f"link set {bridge} up", *self.addresses_on(other, segment, bridge)])
+        for node in (n for n in self.nodes if n.node.segment is segment):
+            host.ip(node.netns, [f"link set {UPLINK} up"] + [
+                f"address add {a} dev {UPLINK}" for a in node.node.addresses.values()] + [
+                f"route add {DEFAULT[f]} via {segment.gateway[f]} dev {UPLINK} onlink"
+                for f in node.node.addresses if f in segment.gateway])
+
+    @staticmethod
+    def addresses_on(router, segment, device):
+        held = next(a for s, a in router.segments if s is segment)
+        return [f"address add {a}/{segment.subnets[f].prefixlen} dev {device}" for f, a in held.items()]
+
+    def plug_link(self, link):
+        names = [self.port(r) for r in link.ends]
+        spaces = [self.netns_of(r) for r in link.ends]
+        host.ip(spaces[0], [f"link add {names[0]} type veth peer name {names[1]} netns {spaces[1]}"])
+        for name, space, addresses in zip(names, spaces, link.addresses):
+            host.ip(space, [f"link set {name} up"] + [
+                f"address add {addresses[f]} dev {name}" for f in topology.FAMILIES])
