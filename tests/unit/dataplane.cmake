@@ -1,1 +1,2 @@
 manx_test(masquerade_test masquerade_test.cpp LABEL unit LINK manx::dataplane)
+manx_test(host_links_test host_links_test.cpp LABEL unit LINK manx::dataplane)
