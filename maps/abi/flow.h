@@ -4,16 +4,24 @@
  * that both directions share state and expiry. The value fits one cache line and holds the verdict
  * and, per direction, where a packet must come from and its way out.
  *
- * manx_flow4_new, manx_flow6_new: flows that were not answered yet; LRU, evicts under a flood.
- * manx_flow4, manx_flow6: answered flows; never evicts a live one.
+ * manx_flow4_new, manx_flow6_new: flows that have not proven to be alive both ways, and closed
+ * ones; LRU, evicts under a flood.
+ * manx_flow4, manx_flow6: live flows; never evicts one.
+ *
+ * Writer: the tc programs and the expiry timer. Readers: the agent, operators.
  */
 #pragma once
 
 #include "maps/abi/abi.h"
 
+/*
+ * Side 0 is the smaller (address, port): addresses are compared as the words that they are when
+ * loaded by this machine (a total order, not the numeric one), then ports in host order.
+ */
 struct manx_flow4_key {
-	__be32 addr[2]; /* NBO; [0] is the smaller (address, port) */
-	__u16 port[2];	/* HBO; ICMP echo: identifier in both; 0 without ports */
+	__be32 addr[2]; /* NBO */
+	__u16 port[2];	/* HBO; ICMP echo: identifier on the asking side, 0 on the other; other
+			   ICMP: type << 8 | code on the sending side; 0 without ports */
 	__u8 protocol;
 	__u8 pad[3];
 };
@@ -29,11 +37,12 @@ ABI_ASSERT(sizeof(struct manx_flow6_key) == 40);
 
 /* What a packet of one direction needs. */
 struct manx_way {
-	__u32 in_ifindex; /* must arrive here; 0: from the host stack or anywhere */
+	__u32 in_ifindex; /* of the workload that sends it; 0: the sender is no local workload */
 	__u32 out_ifindex;
-	__u8 kind;	 /* enum manx_way_kind */
-	__u8 flags;	 /* enum manx_way_flags */
-	__u8 dst_mac[6]; /* MANX_WAY_PEER, MANX_WAY_HOST: MAC of the workload */
+	__u8 kind;	/* enum manx_way_kind */
+	__u8 flags;	/* enum manx_way_flags */
+	__u8 target[6]; /* PEER, HOST: MAC of the workload; NEIGH: IPv4 next hop in the first four
+			   bytes (NBO), or 0: by route */
 };
 ABI_ASSERT(sizeof(struct manx_way) == 16);
 
@@ -46,33 +55,37 @@ enum manx_way_kind {
 };
 
 enum manx_way_flags {
-	MANX_WAY_SEEN = 1, /* a packet of this direction was seen */
-	MANX_WAY_FIN = 2,
-	MANX_WAY_RST = 4,
-	MANX_WAY_SEEN_ACK = 8,
+	MANX_WAY_FIN = 1, /* a packet of this direction carried it */
+	MANX_WAY_RST = 2,
 };
 
 enum manx_flow_flags {
-	MANX_FLOW_FORWARD_IS_0 =
-		1, /* the direction that opened it goes from key side 0 to side 1 */
+	MANX_FLOW_FORWARD_IS_0 = 1, /* the packet that opened it went from side 0 to side 1 */
 	MANX_FLOW_ANSWERED = 2,
-	MANX_FLOW_NAT_STACK = 4, /* the host stack translates it: both ways by the stack */
-	MANX_FLOW_LOG = 8,
+	MANX_FLOW_BY_STACK = 4,	  /* the host stack translates it: both ways by the stack */
+	MANX_FLOW_BY_SLOT = 8,	  /* egress policy is that of the endpoint in slot */
+	MANX_FLOW_FROM_HOST = 16, /* opened by this node itself: no policy */
 };
 
 struct manx_flow {
 	__u32 epoch;	 /* of the ways out; differs from the global one: resolve anew */
-	__u32 last_seen; /* coarse monotonic, units of 1/64 s */
+	__u32 last_seen; /* MANX_TICK units of CLOCK_MONOTONIC */
 	__u16 flags;	 /* enum manx_flow_flags */
 	__u8 timeout;	 /* enum manx_timeout_class */
 	__u8 pad;
-	__u32 rule; /* that allowed it */
+	__u32 rule; /* that allowed it, of the side that was judged last; 0: none */
 	__u32 policy_epoch;
-	__u32 created;		/* as last_seen */
+	__u32 created; /* as last_seen */
+	__u16 mtu[2];  /* of way[0] and way[1]; 0: unknown */
+	__u16 slot;    /* with MANX_FLOW_BY_SLOT */
+	__u16 pad2;
 	struct manx_way way[2]; /* [0]: packets from key side 0, [1]: from side 1 */
-	__u64 pad2;
 };
 ABI_ASSERT(sizeof(struct manx_flow) == 64);
+
+/* Time in flows and tickets: nanoseconds >> MANX_TICK_SHIFT, that is units of 16.8 ms. */
+#define MANX_TICK_SHIFT	 24
+#define MANX_TICKS_PER_S 60 /* 59.6, rounded up: timeouts are never cut short */
 
 /* Timeouts in manx_config.timeout_s, Calico's defaults. */
 enum manx_timeout_class {
@@ -85,6 +98,54 @@ enum manx_timeout_class {
 	MANX_TIMEOUT_CLASSES = 6,
 };
 
+/*
+ * manx_due4_0..3, manx_due6_0..3: queues of tickets. Each live flow has one ticket in one of
+ * them. A queue has one delay (MANX_DELAYS, seconds), so that its tickets are in order of time.
+ */
+#define MANX_DELAY_QUEUES 4
+#define MANX_DELAYS	  {5, 20, 60, 600}
+
+struct manx_ticket4 {
+	struct manx_flow4_key key;
+	__u32 due;     /* ticks */
+	__u32 created; /* of the flow: another one with the same tuple has its own ticket */
+};
+ABI_ASSERT(sizeof(struct manx_ticket4) == 24);
+
+struct manx_ticket6 {
+	struct manx_flow6_key key;
+	__u32 due;
+	__u32 created;
+};
+ABI_ASSERT(sizeof(struct manx_ticket6) == 48);
+
+/* manx_frag4, manx_frag6 (LRU): ports of a datagram's first fragment, for the later ones. */
+struct manx_frag4_key {
+	__be32 src; /* NBO */
+	__be32 dst;
+	__be16 id;
+	__u8 protocol;
+	__u8 pad;
+};
+ABI_ASSERT(sizeof(struct manx_frag4_key) == 12);
+
+struct manx_frag6_key {
+	__be32 src[4];
+	__be32 dst[4];
+	__be32 id;
+	__u8 protocol;
+	__u8 pad[3];
+};
+ABI_ASSERT(sizeof(struct manx_frag6_key) == 40);
+
+struct manx_frag {
+	__u16 src_port; /* HBO; as in a flow key */
+	__u16 dst_port;
+	__u16 policy_port; /* as in a port table */
+	__u16 pad;
+};
+ABI_ASSERT(sizeof(struct manx_frag) == 8);
+
 /* manx_config: array of one; what changes live. */
 struct manx_config {
 	__u32 epoch;	    /* bumped when routes, links or endpoints change */
@@ -93,10 +154,16 @@ struct manx_config {
 	__u32 vxlan_port;   /* HBO; 4789 */
 	__u32 timeout_s[MANX_TIMEOUT_CLASSES];
 };
+ABI_ASSERT(sizeof(struct manx_config) == 40);
 
 enum manx_config_flags {
 	MANX_CONFIG_HOST_DROP = 1,   /* DefaultEndpointToHostAction Drop */
 	MANX_CONFIG_REJUDGE = 2,     /* a flow whose policy_epoch is old is judged again */
 	MANX_CONFIG_ALLOW_VXLAN = 4, /* allowVXLANPacketsFromWorkloads */
 	MANX_CONFIG_ALLOW_IPIP = 8,  /* allowIPIPPacketsFromWorkloads */
+};
+
+/* manx_uplinks: hash by ifindex: devices that packets may be redirected out of. Writer: loader. */
+struct manx_uplink {
+	__u32 flags; /* 0; for what is to come */
 };

@@ -47,7 +47,14 @@ enum manx_reason {
 	MANX_REASON_MAX = 64,
 };
 
-/* manx_counters: per-CPU hash. */
+/*
+ * manx_totals: per-CPU array, index hook * MANX_REASON_MAX + reason: every packet, passed or
+ * dropped. manx_counters: per-CPU hash by interface too, of the drops only, since a hash look-up
+ * per packet is what the established path cannot afford. The loader removes the entries of an
+ * interface that it detaches.
+ */
+#define MANX_TOTALS (4 * MANX_REASON_MAX)
+
 struct manx_counter_key {
 	__u32 ifindex;
 	__u16 hook;   /* enum manx_hook */

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+// The two ways to hang a program on a device: tcx links (kernel 6.6 and later), which are pinned
+// and replaced atomically, and cls_bpf filters on a clsact qdisc. Used by loader.cpp only.
+#pragma once
+
+#include "base/result.h"
+#include "maps/abi/verdict.h"
+
+#include <cstdint>
+#include <string>
+
+namespace manx::loader {
+
+// "<ifindex>_<hook>": a link's name below <bpffs>/links.
+std::string link_name(uint32_t ifindex, manx_hook hook);
+bool parse_link_name(const std::string& name, uint32_t& ifindex, manx_hook& hook);
+
+bool is_ingress(manx_hook hook);
+
+// Whether the kernel knows tcx: tried on no interface, so nothing is attached.
+bool has_tcx(int program_fd);
+
+// Creates the link and pins it at path, or puts the program into the link that is pinned there.
+// A pinned link whose interface is gone is replaced.
+Result<void> attach_tcx(const std::string& path, uint32_t ifindex, manx_hook hook, int program_fd);
+// Puts the program into the pinned link. False: the link's interface is gone.
+Result<bool> update_tcx(const std::string& path, int program_fd);
+
+// Adds or atomically replaces our filter.
+Result<void> attach_clsact(uint32_t ifindex, manx_hook hook, int program_fd);
+// No error where nothing is attached or the interface is gone.
+Result<void> detach_clsact(uint32_t ifindex, manx_hook hook);
+
+} // namespace manx::loader

@@ -1,0 +1,404 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "loader/loader.h"
+
+#include "base/log.h"
+#include "loader/attach.h"
+#include "loader/objects.h"
+#include "maps/reason.h"
+
+#include <bpf/bpf.h>
+
+#include <net/if.h>
+#include <net/if_arp.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/vfs.h>
+
+#include <linux/magic.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <fcntl.h>
+#include <filesystem>
+#include <system_error>
+#include <unistd.h>
+#include <utility>
+
+namespace manx::loader {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr std::array kAllHooks{MANX_HOOK_FROM_WORKLOAD, MANX_HOOK_TO_WORKLOAD,
+                               MANX_HOOK_FROM_UPLINK, MANX_HOOK_TO_UPLINK};
+
+constexpr manx_config kDefaultConfig{.epoch = 1,
+                                     .policy_epoch = 1,
+                                     .flags = 0,
+                                     .vxlan_port = 4789,
+                                     .timeout_s = {20, 3600, 40, 60, 5, 600}};
+
+Result<void> make_folder(const std::string& path) {
+    std::error_code error;
+    fs::create_directories(path, error);
+    if (error) {
+        return fail(ErrorKind::System, "create folder " + path, error.value());
+    }
+    return {};
+}
+
+Result<void> check_bpffs(const std::string& path) {
+    struct statfs info{};
+    if (statfs(path.c_str(), &info) < 0) {
+        return fail_errno("look at " + path);
+    }
+    if (static_cast<uint32_t>(info.f_type) != BPF_FS_MAGIC) {
+        return fail(ErrorKind::ConfigReality,
+                    "bpffs folder " + path +
+                        " is not on a bpf file system: mount -t bpf bpf /sys/fs/bpf");
+    }
+    return {};
+}
+
+// Replaces the pin at path by one rename, so that there always is one.
+Result<void> replace_pin(int fd, const std::string& path) {
+    // bpffs refuses names with a dot.
+    const std::string fresh = path + "_next";
+    (void)unlink(fresh.c_str()); // of a process that was killed right here
+    if (bpf_obj_pin(fd, fresh.c_str()) < 0) {
+        return fail_errno("pin " + fresh);
+    }
+    if (rename(fresh.c_str(), path.c_str()) < 0) {
+        return fail_errno("rename pin to " + path);
+    }
+    return {};
+}
+
+Result<bool> remove_pin(const std::string& path) {
+    if (unlink(path.c_str()) == 0) {
+        return true;
+    }
+    if (errno == ENOENT) {
+        return false;
+    }
+    return fail_errno("remove pin " + path);
+}
+
+Result<std::vector<std::string>> list(const std::string& folder) {
+    std::vector<std::string> names;
+    std::error_code error;
+    for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
+        names.push_back(it->path().filename().string());
+    }
+    if (error && error != std::errc::no_such_file_or_directory) {
+        return fail(ErrorKind::System, "list " + folder, error.value());
+    }
+    return names;
+}
+
+bool interface_exists(uint32_t ifindex) {
+    std::array<char, IF_NAMESIZE> name{};
+    return if_indextoname(ifindex, name.data()) != nullptr;
+}
+
+// The programs read an Ethernet header.
+Result<void> check_ethernet(uint32_t ifindex) {
+    ifreq request{};
+    if (if_indextoname(ifindex, request.ifr_name) == nullptr) {
+        return fail(ErrorKind::NotFound, "attach to interface " + std::to_string(ifindex), errno);
+    }
+    const UniqueFd socket_fd(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    if (!socket_fd || ioctl(socket_fd.get(), SIOCGIFHWADDR, &request) < 0) {
+        return fail_errno(std::string("read the type of interface ") + request.ifr_name);
+    }
+    if (request.ifr_hwaddr.sa_family != ARPHRD_ETHER) {
+        return fail(ErrorKind::ConfigReality, std::string("interface ") + request.ifr_name +
+                                                  " is not Ethernet: no program for it");
+    }
+    return {};
+}
+
+} // namespace
+
+struct Loader::State {
+    std::string bpffs;
+    FdTable maps;
+    LoadedPrograms programs;
+    bool tcx = false;
+
+    [[nodiscard]] std::string link_path(uint32_t ifindex, manx_hook hook) const {
+        return bpffs + "/links/" + link_name(ifindex, hook);
+    }
+
+    [[nodiscard]] int program(manx_hook hook) const {
+        return programs.fds.at(kHookPrograms.at(hook)).get();
+    }
+
+    Result<void> open(const LoadOptions& options);
+    Result<void> seed_config();
+    Result<void> start_expiry();
+    Result<void> adopt_links();
+    Result<void> forget_gone_uplinks();
+    Result<void> attach(uint32_t ifindex, manx_hook hook);
+    Result<void> detach(uint32_t ifindex, manx_hook hook);
+    Result<void> write_config(const manx_config& config);
+    [[nodiscard]] Result<manx_config> read_config() const;
+};
+
+Result<void> Loader::State::open(const LoadOptions& options) {
+    TRY(make_folder(bpffs));
+    TRY(check_bpffs(bpffs));
+    for (const char* folder : {"/maps", "/progs", "/links"}) {
+        TRY(make_folder(bpffs + folder));
+    }
+    TRY_ASSIGN(maps, open_maps(bpffs + "/maps", options.sizes));
+    TRY(seed_config());
+    TRY_ASSIGN(programs, load_programs(maps));
+    tcx = !options.force_clsact && has_tcx(program(MANX_HOOK_FROM_WORKLOAD));
+    TRY(start_expiry());
+    for (const auto& [name, fd] : programs.fds) {
+        TRY(replace_pin(fd.get(), bpffs + "/progs/" + name));
+    }
+    TRY(adopt_links());
+    return forget_gone_uplinks();
+}
+
+Result<manx_config> Loader::State::read_config() const {
+    const uint32_t zero = 0;
+    manx_config config{};
+    if (bpf_map_lookup_elem(maps.at("manx_config").get(), &zero, &config) < 0) {
+        return fail_errno("read map manx_config");
+    }
+    return config;
+}
+
+Result<void> Loader::State::write_config(const manx_config& config) {
+    const uint32_t zero = 0;
+    if (bpf_map_update_elem(maps.at("manx_config").get(), &zero, &config, BPF_ANY) < 0) {
+        return fail_errno("write map manx_config");
+    }
+    return {};
+}
+
+Result<void> Loader::State::seed_config() {
+    TRY_ASSIGN(const manx_config config, read_config());
+    return config.epoch == 0 ? write_config(kDefaultConfig) : Result<void>{};
+}
+
+// The expiry timer is armed by running its program once; a timer that an earlier process started
+// gets this program's callback.
+Result<void> Loader::State::start_expiry() {
+    std::array<uint8_t, 64> packet{};
+    bpf_test_run_opts run{};
+    run.sz = sizeof(run);
+    run.data_in = packet.data();
+    run.data_size_in = packet.size();
+    run.repeat = 1;
+    if (bpf_prog_test_run_opts(programs.fds.at("tc_expiry").get(), &run) < 0) {
+        return fail_errno("start the expiry timer");
+    }
+    if (run.retval != 0) {
+        return fail(ErrorKind::System, "start the expiry timer",
+                    -static_cast<int>(static_cast<int32_t>(run.retval)));
+    }
+    return {};
+}
+
+Result<void> Loader::State::adopt_links() {
+    TRY_ASSIGN(const std::vector<std::string> names, list(bpffs + "/links"));
+    for (const std::string& name : names) {
+        const std::string path = bpffs + "/links/" + name;
+        uint32_t ifindex = 0;
+        manx_hook hook{};
+        if (!parse_link_name(name, ifindex, hook)) {
+            log::get("loader")->warn("leaving an unknown pin alone path={}", path);
+            continue;
+        }
+        TRY_ASSIGN(const bool alive, update_tcx(path, program(hook)));
+        if (!alive) {
+            TRY(remove_pin(path));
+        } else if (!tcx) {
+            // Asked to use clsact: first the filter, then the link goes, so that there is no gap.
+            TRY(attach_clsact(ifindex, hook, program(hook)));
+            TRY(remove_pin(path));
+        }
+    }
+    return {};
+}
+
+Result<void> Loader::State::forget_gone_uplinks() {
+    const int fd = maps.at("manx_uplinks").get();
+    std::vector<uint32_t> gone;
+    uint32_t key = 0;
+    uint32_t next = 0;
+    const uint32_t* at = nullptr;
+    while (bpf_map_get_next_key(fd, at, &next) == 0) {
+        key = next;
+        at = &key;
+        if (!interface_exists(key)) {
+            gone.push_back(key);
+        }
+    }
+    for (const uint32_t ifindex : gone) {
+        if (bpf_map_delete_elem(fd, &ifindex) < 0 && errno != ENOENT) {
+            return fail_errno("delete from map manx_uplinks");
+        }
+    }
+    return {};
+}
+
+Result<void> Loader::State::attach(uint32_t ifindex, manx_hook hook) {
+    if (!tcx) {
+        return attach_clsact(ifindex, hook, program(hook));
+    }
+    TRY(attach_tcx(link_path(ifindex, hook), ifindex, hook, program(hook)));
+    // Of an earlier process that was told to use clsact. tcx runs first and ends the hook, so both
+    // at once did no harm.
+    (void)detach_clsact(ifindex, hook);
+    return {};
+}
+
+Result<void> Loader::State::detach(uint32_t ifindex, manx_hook hook) {
+    TRY(remove_pin(link_path(ifindex, hook)));
+    if (interface_exists(ifindex)) {
+        TRY(detach_clsact(ifindex, hook));
+    }
+    // Counters of what is gone would be taken for those of the next interface with this index.
+    for (uint16_t reason = 0; reason < MANX_REASON_MAX; reason++) {
+        const manx_counter_key key{
+            .ifindex = ifindex, .hook = static_cast<uint16_t>(hook), .reason = reason};
+        (void)bpf_map_delete_elem(maps.at("manx_counters").get(), &key); // most are not there
+    }
+    return {};
+}
+
+Loader::Loader(std::unique_ptr<State> state) : state_(std::move(state)) {
+}
+
+Loader::Loader(Loader&&) noexcept = default;
+Loader& Loader::operator=(Loader&&) noexcept = default;
+Loader::~Loader() = default;
+
+Result<Loader> Loader::open(const std::string& bpffs, const LoadOptions& options) {
+    auto state = std::make_unique<State>();
+    state->bpffs = bpffs;
+    if (Result<void> opened = state->open(options); !opened) {
+        return Unexpected(opened.error().within("load the BPF dataplane"));
+    }
+    return Loader(std::move(state));
+}
+
+Result<void> Loader::attach_workload(uint32_t ifindex) {
+    TRY(check_ethernet(ifindex));
+    TRY(state_->attach(ifindex, MANX_HOOK_FROM_WORKLOAD));
+    return state_->attach(ifindex, MANX_HOOK_TO_WORKLOAD);
+}
+
+Result<void> Loader::attach_uplink(uint32_t ifindex) {
+    TRY(check_ethernet(ifindex));
+    TRY(state_->attach(ifindex, MANX_HOOK_FROM_UPLINK));
+    TRY(state_->attach(ifindex, MANX_HOOK_TO_UPLINK));
+    const manx_uplink uplink{};
+    if (bpf_map_update_elem(state_->maps.at("manx_uplinks").get(), &ifindex, &uplink, BPF_ANY) <
+        0) {
+        return fail_errno("write map manx_uplinks");
+    }
+    return {};
+}
+
+Result<void> Loader::detach(uint32_t ifindex) {
+    (void)bpf_map_delete_elem(state_->maps.at("manx_uplinks").get(), &ifindex); // if it is one
+    for (const manx_hook hook : kAllHooks) {
+        TRY(state_->detach(ifindex, hook));
+    }
+    return {};
+}
+
+Result<std::vector<Attachment>> Loader::attachments() const {
+    TRY_ASSIGN(const std::vector<std::string> names, list(state_->bpffs + "/links"));
+    std::vector<Attachment> found;
+    for (const std::string& name : names) {
+        Attachment one;
+        if (parse_link_name(name, one.ifindex, one.hook)) {
+            found.push_back(one);
+        }
+    }
+    return found;
+}
+
+Result<void> Loader::remove_all() {
+    TRY_ASSIGN(const std::vector<Attachment> attached, attachments());
+    for (const Attachment& one : attached) {
+        TRY(state_->detach(one.ifindex, one.hook));
+    }
+    for (const char* folder : {"/links", "/progs", "/maps"}) {
+        TRY_ASSIGN(const std::vector<std::string> names, list(state_->bpffs + folder));
+        for (const std::string& name : names) {
+            TRY(remove_pin(state_->bpffs + folder + "/" + name));
+        }
+        (void)rmdir((state_->bpffs + folder).c_str()); // stays where others put something
+    }
+    (void)rmdir(state_->bpffs.c_str());
+    return {};
+}
+
+Result<int> Loader::map_fd(std::string_view name) const {
+    const auto it = state_->maps.find(name);
+    if (it == state_->maps.end()) {
+        return fail(ErrorKind::NotFound, "no map named " + std::string(name));
+    }
+    return it->second.get();
+}
+
+Result<int> Loader::program_fd(std::string_view name) const {
+    const auto it = state_->programs.fds.find(name);
+    if (it == state_->programs.fds.end()) {
+        return fail(ErrorKind::NotFound, "no program named " + std::string(name));
+    }
+    return it->second.get();
+}
+
+std::vector<ProgramInfo> Loader::programs() const {
+    return state_->programs.infos;
+}
+
+Result<UniqueFd> Loader::duplicate_map_fd(const std::string& name) const {
+    TRY_ASSIGN(const int fd, map_fd(name));
+    UniqueFd copy(fcntl(fd, F_DUPFD_CLOEXEC, 3));
+    if (!copy) {
+        return fail_errno("duplicate the descriptor of map " + name);
+    }
+    return copy;
+}
+
+Result<manx_config> Loader::config() const {
+    return state_->read_config();
+}
+
+Result<void> Loader::set_config(const manx_config& config) {
+    TRY_ASSIGN(const manx_config current, state_->read_config());
+    manx_config next = config;
+    next.epoch = current.epoch;
+    next.policy_epoch = current.policy_epoch;
+    return state_->write_config(next);
+}
+
+Result<void> Loader::bump_epoch() {
+    TRY_ASSIGN(manx_config config, state_->read_config());
+    config.epoch++;
+    return state_->write_config(config);
+}
+
+Result<void> Loader::bump_policy_epoch() {
+    TRY_ASSIGN(manx_config config, state_->read_config());
+    config.policy_epoch++;
+    return state_->write_config(config);
+}
+
+bool Loader::uses_tcx() const {
+    return state_->tcx;
+}
+
+} // namespace manx::loader

@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: Apache-2.0
+// The loader on a real kernel: creation, adoption, replacement and removal of what is pinned.
+#include "loader/loader.h"
+#include "loader/probe.h"
+#include "maps/reason.h"
+#include "tests/harness/sandbox.h"
+
+#include <bpf/bpf.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <stdexcept>
+#include <unistd.h>
+
+namespace manx::loader {
+namespace {
+
+using harness::ifindex_of;
+using harness::must_run;
+
+const std::string kBpffs = "/sys/fs/bpf/manx";
+
+LoadOptions small() {
+    LoadOptions options;
+    options.sizes.flows4 = 1024;
+    options.sizes.flows6 = 1024;
+    options.sizes.new_flows4 = 1024;
+    options.sizes.new_flows6 = 1024;
+    options.sizes.ports = 1024;
+    options.sizes.rules = 64;
+    options.sizes.events = 4096;
+    return options;
+}
+
+class LoaderTest : public testing::Test {
+protected:
+    void SetUp() override {
+        const Result<void> entered = harness::enter_sandbox();
+        ASSERT_TRUE(entered) << entered.error().text();
+        must_run("ip link add cali0 type veth peer name eth0");
+        must_run("ip link set cali0 up");
+        ifindex_ = ifindex_of("cali0");
+    }
+
+    static Loader open(const LoadOptions& options = small()) {
+        Result<Loader> loader = Loader::open(kBpffs, options);
+        if (!loader) {
+            throw std::runtime_error(loader.error().text());
+        }
+        return std::move(*loader);
+    }
+
+    uint32_t ifindex_ = 0;
+};
+
+#define ASSERT_OK(expr)                                                                            \
+    do {                                                                                           \
+        const auto& result_ = (expr);                                                              \
+        ASSERT_TRUE(result_) << result_.error().text();                                            \
+    } while (false)
+
+TEST_F(LoaderTest, PinsEveryMapAndProgram) {
+    const Loader loader = open();
+    for (const char* name : {"manx_ep4", "manx_flow6_new", "manx_due4_3", "manx_events"}) {
+        EXPECT_TRUE(std::filesystem::exists(kBpffs + "/maps/" + name)) << name;
+        EXPECT_TRUE(loader.map_fd(name)) << name;
+    }
+    for (const char* name : kHookPrograms) {
+        EXPECT_TRUE(std::filesystem::exists(kBpffs + "/progs/" + name)) << name;
+    }
+    EXPECT_FALSE(loader.map_fd("manx_nothing"));
+    EXPECT_GT(loader.programs().at(0).verified_instructions, 0U);
+}
+
+TEST_F(LoaderTest, AdoptsMapsWithTheirContent) {
+    const manx_addr4 key{.addr = 0x0100000a};
+    {
+        const Loader loader = open();
+        auto endpoints = loader.map(maps::kEp4);
+        ASSERT_OK(endpoints);
+        manx_endpoint endpoint{};
+        endpoint.ifindex = 77;
+        ASSERT_OK(endpoints->update(key, endpoint));
+    }
+    LoadOptions other = small();
+    other.sizes.endpoints = 10; // an adopted map keeps its size
+    const Loader loader = open(other);
+    auto endpoints = loader.map(maps::kEp4);
+    ASSERT_OK(endpoints);
+    EXPECT_EQ(endpoints->max_entries(), 4096U);
+    const auto found = endpoints->lookup(key);
+    ASSERT_OK(found);
+    ASSERT_TRUE(*found);
+    EXPECT_EQ((*found)->ifindex, 77U);
+}
+
+TEST_F(LoaderTest, RefusesAMapOfAnotherLayout) {
+    must_run("mkdir -p " + kBpffs + "/maps");
+    must_run("bpftool map create " + kBpffs +
+             "/maps/manx_ep4 type hash key 4 value 8 entries 10 name manx_ep4");
+    const Result<Loader> loader = Loader::open(kBpffs, small());
+    ASSERT_FALSE(loader);
+    EXPECT_EQ(loader.error().kind, ErrorKind::ConfigReality);
+    EXPECT_NE(loader.error().message.find("manx_ep4"), std::string::npos);
+    EXPECT_NE(loader.error().message.find("value of 8"), std::string::npos);
+    EXPECT_FALSE(std::filesystem::exists(kBpffs + "/maps/manx_ep6"));
+}
+
+TEST_F(LoaderTest, RefusesAFolderThatIsNotOnBpffs) {
+    const std::string folder = "/tmp/manx_loader_" + std::to_string(getpid());
+    const Result<Loader> loader = Loader::open(folder, small());
+    std::filesystem::remove_all(folder);
+    ASSERT_FALSE(loader);
+    EXPECT_NE(loader.error().message.find("not on a bpf file system"), std::string::npos);
+}
+
+TEST_F(LoaderTest, RefusesASizeOfZero) {
+    LoadOptions options = small();
+    options.sizes.flows4 = 0;
+    const Result<Loader> loader = Loader::open(kBpffs, options);
+    ASSERT_FALSE(loader);
+    EXPECT_NE(loader.error().message.find("manx_flow4"), std::string::npos);
+}
+
+TEST_F(LoaderTest, AttachesByTcxAndSurvivesTheProcess) {
+    {
+        Loader loader = open();
+        if (!loader.uses_tcx()) {
+            GTEST_SKIP() << "the kernel has no tcx";
+        }
+        ASSERT_OK(loader.attach_workload(ifindex_));
+        ASSERT_OK(loader.attach_workload(ifindex_)); // idempotent
+    }
+    EXPECT_TRUE(
+        std::filesystem::exists(kBpffs + "/links/" + std::to_string(ifindex_) + "_from_workload"));
+    const std::string before = must_run("bpftool -j link show");
+    const Loader again = open();
+    const std::string after = must_run("bpftool -j link show");
+    // The same two links, with other programs.
+    EXPECT_EQ(std::count(before.begin(), before.end(), '{'),
+              std::count(after.begin(), after.end(), '{'));
+    EXPECT_NE(before, after);
+    const auto attached = again.attachments();
+    ASSERT_OK(attached);
+    EXPECT_EQ(attached->size(), 2U);
+}
+
+TEST_F(LoaderTest, RemovesLinksOfVanishedInterfaces) {
+    {
+        Loader loader = open();
+        if (!loader.uses_tcx()) {
+            GTEST_SKIP() << "the kernel has no tcx";
+        }
+        ASSERT_OK(loader.attach_workload(ifindex_));
+        ASSERT_OK(loader.attach_uplink(ifindex_of("eth0")));
+    }
+    must_run("ip link del cali0");
+    const Loader again = open();
+    const auto attached = again.attachments();
+    ASSERT_OK(attached);
+    EXPECT_TRUE(attached->empty());
+    const auto uplinks = again.map(maps::kUplinks);
+    ASSERT_OK(uplinks);
+    int left = 0;
+    ASSERT_OK(uplinks->for_each([&](const uint32_t&, const manx_uplink&) { left++; }));
+    EXPECT_EQ(left, 0);
+}
+
+TEST_F(LoaderTest, FallsBackToClsactAndBack) {
+    LoadOptions options = small();
+    options.force_clsact = true;
+    {
+        Loader loader = open(); // tcx where there is
+        ASSERT_OK(loader.attach_workload(ifindex_));
+    }
+    {
+        Loader loader = open(options);
+        EXPECT_FALSE(loader.uses_tcx());
+        // Adopted: what was a link is a filter now.
+        EXPECT_TRUE(loader.attachments()->empty());
+        EXPECT_NE(must_run("tc filter show dev cali0 ingress").find("tc_from_w"),
+                  std::string::npos);
+        ASSERT_OK(loader.attach_workload(ifindex_));
+        EXPECT_NE(must_run("tc filter show dev cali0 egress").find("tc_to_w"), std::string::npos);
+    }
+    Loader loader = open();
+    ASSERT_OK(loader.attach_workload(ifindex_));
+    if (loader.uses_tcx()) {
+        EXPECT_EQ(must_run("tc filter show dev cali0 ingress").find("tc_from_w"),
+                  std::string::npos);
+    }
+    ASSERT_OK(loader.detach(ifindex_));
+    EXPECT_TRUE(loader.attachments()->empty());
+}
+
+TEST_F(LoaderTest, DetachOfAGoneInterfaceIsNoError) {
+    Loader loader = open();
+    ASSERT_OK(loader.attach_workload(ifindex_));
+    must_run("ip link del cali0");
+    ASSERT_OK(loader.detach(ifindex_));
+    EXPECT_TRUE(loader.attachments()->empty());
+    const Result<void> again = loader.attach_workload(ifindex_);
+    ASSERT_FALSE(again);
+    EXPECT_EQ(again.error().kind, ErrorKind::NotFound);
+}
+
+TEST_F(LoaderTest, RefusesAnInterfaceWithoutEthernet) {
+    Loader loader = open();
+    must_run("ip link add name tun9 type dummy 2>/dev/null || ip tuntap add dev tun9 mode tun");
+    const uint32_t ifindex = ifindex_of("tun9");
+    const Result<void> attached = loader.attach_uplink(ifindex);
+    if (attached) {
+        GTEST_SKIP() << "this kernel makes no device without Ethernet here";
+    }
+    EXPECT_NE(attached.error().message.find("not Ethernet"), std::string::npos);
+}
+
+TEST_F(LoaderTest, RemoveAllLeavesNothing) {
+    Loader loader = open();
+    ASSERT_OK(loader.attach_workload(ifindex_));
+    ASSERT_OK(loader.remove_all());
+    EXPECT_FALSE(std::filesystem::exists(kBpffs));
+    EXPECT_EQ(must_run("bpftool -j link show").find("tcx"), std::string::npos);
+}
+
+TEST_F(LoaderTest, ConfigKeepsTheEpochs) {
+    Loader loader = open();
+    ASSERT_OK(loader.bump_epoch());
+    ASSERT_OK(loader.bump_epoch());
+    ASSERT_OK(loader.bump_policy_epoch());
+    manx_config config = *loader.config();
+    EXPECT_EQ(config.timeout_s[MANX_TIMEOUT_TCP_ESTABLISHED], 3600U);
+    config.flags = MANX_CONFIG_HOST_DROP;
+    config.epoch = 0;
+    ASSERT_OK(loader.set_config(config));
+    const Loader again = open();
+    EXPECT_EQ(again.config()->flags, static_cast<uint32_t>(MANX_CONFIG_HOST_DROP));
+    EXPECT_EQ(again.config()->epoch, 3U);
+    EXPECT_EQ(again.config()->policy_epoch, 2U);
+}
+
+TEST_F(LoaderTest, ProbeFindsWhatThisKernelHas) {
+    const Result<Probe> found = probe();
+    ASSERT_OK(found);
+    EXPECT_EQ(found->missing(), "");
+    EXPECT_GE(found->features.size(), 10U);
+}
+
+TEST(Maps, BatchWritesAndWalks) {
+    const Result<void> entered = harness::enter_sandbox();
+    ASSERT_TRUE(entered) << entered.error().text();
+    Result<Loader> loader = Loader::open(kBpffs, small());
+    ASSERT_OK(loader);
+    auto ports = *loader->map(maps::kPorts);
+    std::vector<uint32_t> keys;
+    std::vector<manx_port> values;
+    for (uint32_t i = 0; i < 1000; i++) {
+        keys.push_back(i);
+        values.push_back(
+            {.last = i, .rule = i + 1, .next = 0, .next_count = 0, .action = 1, .flags = 0});
+    }
+    ASSERT_OK(ports.update_batch(keys, values));
+    EXPECT_EQ((*ports.lookup(999))->rule, 1000U);
+    auto nets = *loader->map(maps::kNet4);
+    for (uint32_t i = 0; i < 100; i++) {
+        ASSERT_OK(nets.update({.length = 24, .addr = i << 8}, {.class_id = i, .flags = 0}));
+    }
+    uint32_t seen = 0;
+    ASSERT_OK(nets.for_each([&](const manx_prefix4&, const manx_class&) { seen++; }));
+    EXPECT_EQ(seen, 100U);
+    auto removed = nets.remove({.length = 24, .addr = 0});
+    ASSERT_OK(removed);
+    EXPECT_TRUE(*removed);
+    EXPECT_FALSE(*nets.remove({.length = 24, .addr = 0}));
+    const auto wrong = ports.update(5000, {});
+    ASSERT_FALSE(wrong);
+    EXPECT_NE(wrong.error().message.find("manx_ports"), std::string::npos);
+}
+
+TEST(Reason, NamesAreUniqueAndComeBack) {
+    EXPECT_EQ(maps::reason_name(MANX_DROP_POLICY_EGRESS), "drop_policy_egress");
+    EXPECT_EQ(maps::reason_from_name("pass_redirect_peer"), MANX_PASS_REDIRECT_PEER);
+    EXPECT_FALSE(maps::reason_from_name("no_such"));
+    EXPECT_TRUE(maps::is_drop(MANX_DROP_MALFORMED));
+    EXPECT_FALSE(maps::is_drop(MANX_PASS_ARP));
+}
+
+} // namespace
+} // namespace manx::loader
