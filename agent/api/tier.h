@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+// Tier: a group of policies that is evaluated as one, with what happens to a packet that reaches
+// its end. The built-in tiers exist whether or not the datastore holds them.
+#pragma once
+
+#include "base/result.h"
+
+#include <nlohmann/json_fwd.hpp>
+
+#include <optional>
+#include <span>
+#include <string>
+
+namespace manx::api {
+
+struct Tier {
+    std::string name;
+    std::optional<double> order; // none: after all that have one
+    bool pass = false;           // defaultAction Pass; else Deny
+
+    // ConfigInvalid. A default action that is not known reads as Deny.
+    static Result<Tier> from_json(const nlohmann::json& object);
+
+    bool operator==(const Tier&) const = default;
+};
+
+// kube-admin, default, kube-baseline.
+std::span<const Tier> builtin_tiers();
+
+} // namespace manx::api
