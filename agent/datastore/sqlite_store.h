@@ -10,13 +10,20 @@
 
 #include "agent/datastore/store.h"
 
+#include <cstdint>
 #include <memory>
 #include <string>
 
 namespace manx::datastore {
 
+struct SqliteOptions {
+    // Deleted objects that are remembered for watches which lag; one that lags more lists again.
+    int64_t tombstones = 4096;
+};
+
 // Creates the file where there is none. Beside it: "<path>-wal", "<path>-shm" (SQLite's own) and
 // "<path>-notify" (touched after each commit). The folder must exist and be writable. Unavailable.
-Result<std::unique_ptr<Store>> open_sqlite(const std::string& path);
+Result<std::unique_ptr<Store>> open_sqlite(const std::string& path,
+                                           const SqliteOptions& options = {});
 
 } // namespace manx::datastore
