@@ -119,6 +119,7 @@ private:
         } else {
             put(out_, "log \"{0}\" 1048576 \"{0}.1\" {1};\n", inputs_.log_file, classes);
         }
+        out_ += "timeformat protocol iso short;\n";
         put(out_, "debug protocols {};\n", debug);
         put(out_, "router id {};\n", router_id().text());
         put(out_, "graceful restart wait {};\n", inputs_.graceful_restart_wait);
