@@ -29,4 +29,13 @@ struct NetworkSet {
     bool operator==(const NetworkSet&) const = default;
 };
 
+// A kind as a type of its own, for code that reads kinds by type: T::from_json(object).
+template <Kind kKind>
+struct NetworkSetOf : NetworkSet {
+    static Result<NetworkSetOf> from_json(const nlohmann::json& object) {
+        TRY_ASSIGN(NetworkSet set, NetworkSet::from_json(kKind, object));
+        return NetworkSetOf{std::move(set)};
+    }
+};
+
 } // namespace manx::api

@@ -131,8 +131,21 @@ struct Policy {
     bool operator==(const Policy&) const = default;
 };
 
+// A policy kind as a type of its own, for code that reads kinds by type: T::from_json(object).
+template <Kind kKind>
+struct PolicyOf : Policy {
+    static Result<PolicyOf> from_json(const nlohmann::json& object);
+};
+
 // The policy kind's own reader: any of the seven kinds that are policies.
 Result<Policy> parse_policy(Kind kind, const nlohmann::json& object);
+
+template <Kind kKind>
+Result<PolicyOf<kKind>> PolicyOf<kKind>::from_json(const nlohmann::json& object) {
+    TRY_ASSIGN(Policy policy, parse_policy(kKind, object));
+    return PolicyOf{std::move(policy)};
+}
+
 bool is_policy(Kind kind);
 // For writing an object: the first problem is an error. Kinds: all policies, Tier, network sets.
 Result<void> validate_policy(Kind kind, const nlohmann::json& object);
