@@ -44,10 +44,10 @@ MHD_Result on_request(void* cls, MHD_Connection* connection, const char* url, co
 
 Result<std::unique_ptr<HttpServer>> HttpServer::create(EventLoop& loop, UniqueFd listen_fd) {
     std::unique_ptr<HttpServer> server(new HttpServer(loop));
-    server->daemon_ = MHD_start_daemon(MHD_USE_EPOLL, 0, nullptr,
-                                       nullptr, on_request, server.get(), MHD_OPTION_LISTEN_SOCKET,
-                                       listen_fd.get(), MHD_OPTION_CONNECTION_LIMIT, 64U,
-                                       MHD_OPTION_CONNECTION_TIMEOUT, 10U, MHD_OPTION_END);
+    server->daemon_ =
+        MHD_start_daemon(MHD_USE_EPOLL, 0, nullptr, nullptr, on_request, server.get(),
+                         MHD_OPTION_LISTEN_SOCKET, listen_fd.get(), MHD_OPTION_CONNECTION_LIMIT,
+                         64U, MHD_OPTION_CONNECTION_TIMEOUT, 10U, MHD_OPTION_END);
     if (server->daemon_ == nullptr) {
         return fail(ErrorKind::Library, "HTTP server: the daemon did not start");
     }

@@ -22,9 +22,15 @@ AGENT_PURE = "agent/calc"  # no input or output at all
 
 def tracked():
     try:
-        listed = subprocess.run(
-            ["git", "-C", ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-            check=True, capture_output=True).stdout.decode().split("\0")
+        listed = (
+            subprocess.run(
+                ["git", "-C", ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+                check=True,
+                capture_output=True,
+            )
+            .stdout.decode()
+            .split("\0")
+        )
     except (OSError, subprocess.CalledProcessError):
         listed = []
         for folder, folders, names in os.walk(ROOT):
@@ -60,17 +66,21 @@ def kind_of(path):
 def without_comments(text):
     """C or C++ with comments and string contents blanked; line numbers stay."""
     pattern = re.compile(
-        r'//[^\n]*|/\*.*?\*/|R"([^(\s]*)\(.*?\)\1"|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])+\'',
-        re.S)
+        r'//[^\n]*|/\*.*?\*/|R"([^(\s]*)\(.*?\)\1"|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])+\'', re.S
+    )
 
     def blank(match):
         found = match.group(0)
         return ('""' if found[0] in '"R' else "") + "\n" * found.count("\n")
+
     # An include keeps its name.
     return "\n".join(
-        line if kept else blanked for kept, line, blanked in (
+        line if kept else blanked
+        for kept, line, blanked in (
             (original.lstrip().startswith("#include"), original, cleaned)
-            for original, cleaned in zip(text.split("\n"), pattern.sub(blank, text).split("\n"))))
+            for original, cleaned in zip(text.split("\n"), pattern.sub(blank, text).split("\n"))
+        )
+    )
 
 
 def check_format():
@@ -78,12 +88,17 @@ def check_format():
     found = []
     result = subprocess.run(
         ["clang-format-19", "--dry-run", "--Werror", "--ferror-limit=1", *files],
-        cwd=ROOT, capture_output=True, text=True)
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
     for line in result.stderr.splitlines():
         match = re.match(r"(.*?):(\d+):\d+: error: ", line)
         if match:
-            found.append(f"{os.path.relpath(os.path.join(ROOT, match[1]), ROOT)}:{match[2]}: "
-                         "not as clang-format-19 -i writes it")
+            found.append(
+                f"{os.path.relpath(os.path.join(ROOT, match[1]), ROOT)}:{match[2]}: "
+                "not as clang-format-19 -i writes it"
+            )
     if result.returncode and not found:
         found.append("clang-format-19: " + result.stderr.strip())
     return found
@@ -98,8 +113,11 @@ def check_spdx():
         head = lines_of(path)[:2]
         in_kernel = path.startswith(("bpf/", "maps/abi/"))
         want = "GPL-2.0-only OR Apache-2.0" if in_kernel else "Apache-2.0"
-        tags = [m[1] for line in head
-                if (m := re.search(r"SPDX-License-Identifier: (.*?)(?: \*/)?$", line))]
+        tags = [
+            m[1]
+            for line in head
+            if (m := re.search(r"SPDX-License-Identifier: (.*?)(?: \*/)?$", line))
+        ]
         if tags != [want]:
             found.append(f"{path}:1: wants SPDX-License-Identifier: {want}")
     return found
@@ -123,8 +141,11 @@ def check_layers():
             target = name.split("/")[0]
             if top == "bpf" and ours and not name.startswith(("maps/abi/", "lib/", "bpf/")):
                 found.append(where + "bpf/ shares only maps/abi with the rest")
-            if path.startswith("maps/abi/") and name not in ("linux/types.h",) \
-                    and not name.startswith("maps/abi/"):
+            if (
+                path.startswith("maps/abi/")
+                and name not in ("linux/types.h",)
+                and not name.startswith("maps/abi/")
+            ):
                 found.append(where + "a layout header stands on linux/types.h alone")
             if top in FLOORS and ours and "/" in name:
                 if target in FLOORS and FLOORS.index(target) > FLOORS.index(top):
@@ -132,9 +153,19 @@ def check_layers():
                 if target in ("tests", "bpf"):
                     found.append(where + f"{top} does not know {target}")
             if path.startswith(AGENT_PURE + "/") and (
-                    re.match(r"agent/(datastore|netlink|dataplane|bgp|cni|app|metrics)/", name)
-                    or name.startswith(("loader/", "maps/map", "base/event_loop", "sys/socket",
-                                        "netlink/", "bpf/", "fstream"))):
+                re.match(r"agent/(datastore|netlink|dataplane|bgp|cni|app|metrics)/", name)
+                or name.startswith(
+                    (
+                        "loader/",
+                        "maps/map",
+                        "base/event_loop",
+                        "sys/socket",
+                        "netlink/",
+                        "bpf/",
+                        "fstream",
+                    )
+                )
+            ):
                 found.append(where + f"{AGENT_PURE} does no input or output")
             if name == "bits/stdc++.h":
                 found.append(where + "not a standard header")
@@ -155,8 +186,10 @@ def check_resources():
         for number, line in enumerate(text.split("\n"), 1):
             match = NAKED.search(line)
             if match:
-                found.append(f"{path}:{number}: naked {match[1]}(): UniqueFd, UniqueHandle, fmt or "
-                             "a logger does that")
+                found.append(
+                    f"{path}:{number}: naked {match[1]}(): UniqueFd, UniqueHandle, fmt or "
+                    "a logger does that"
+                )
             if re.search(r"\busing namespace (?!std::.*literals)", line) and path.endswith(".h"):
                 found.append(f"{path}:{number}: using namespace in a header")
     return found
@@ -164,8 +197,9 @@ def check_resources():
 
 def check_shell():
     scripts = [f for f in tracked() if kind_of(f) == "shell"]
-    result = subprocess.run(["shellcheck", "-x", "-f", "gcc", *scripts],
-                            cwd=ROOT, capture_output=True, text=True)
+    result = subprocess.run(
+        ["shellcheck", "-x", "-f", "gcc", *scripts], cwd=ROOT, capture_output=True, text=True
+    )
     found = result.stdout.splitlines()
     if result.returncode and not found:
         found.append("shellcheck: " + result.stderr.strip())
@@ -214,8 +248,11 @@ def check_words():
     return found
 
 
-CHECKS = {name[len("check_"):]: function for name, function in sorted(globals().items())
-          if name.startswith("check_")}
+CHECKS = {
+    name[len("check_") :]: function
+    for name, function in sorted(globals().items())
+    if name.startswith("check_")
+}
 
 
 def main(arguments):

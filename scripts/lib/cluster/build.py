@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Builds a topology's namespaces and links, and starts what runs in them."""
 
+import json
 import os
+import time
 
 from . import host, topology
 from .errors import ClusterError
@@ -17,6 +19,7 @@ def router_software(name):
         return FrrRouter
     if name == "gobgp":
         from .gobgp import GobgpRouter
+
         return GobgpRouter
     raise ClusterError(f"--routers {name}: there is frr and gobgp")
 
@@ -37,7 +40,9 @@ class Cluster:
         for node in self.nodes:
             if node.name == name:
                 return node
-        raise ClusterError(f"no node '{name}'; the nodes are " + ", ".join(n.name for n in self.nodes))
+        raise ClusterError(
+            f"no node '{name}'; the nodes are " + ", ".join(n.name for n in self.nodes)
+        )
 
     def up(self):
         """Everything but the agents: namespaces, links, addresses, routers."""
@@ -51,10 +56,40 @@ class Cluster:
             self.plug_link(link)
         for router in self.routers:
             commands = [f"address add {a} dev lo" for a in router.router.loopbacks.values()]
-            commands += [f"route add {n} via {hop}"
-                         for n, hop in self.plan.routes(router.router)]
+            commands += [f"route add {n} via {hop}" for n, hop in self.plan.routes(router.router)]
             host.ip(router.netns, commands)
             router.start()
+
+    def ctl(self, *words, stdin=None):
+        """manxctl on the first node, whose configuration names the datastore."""
+        return self.nodes[0].ctl(*words, stdin=stdin)
+
+    def configure(self):
+        for node in self.nodes:
+            node.configure(self.datastore)
+
+    def apply(self, items, name):
+        """Writes objects into the datastore, as a list in a file of the cluster's folder."""
+        path = self.state.path("objects", name + ".json")
+        with open(path, "w", encoding="utf-8") as f:
+            json.dump({"apiVersion": "v1", "kind": "List", "items": items}, f, indent=1)
+        return self.ctl("apply", "-f", path)
+
+    def start_agents(self):
+        """All at once; returns node name -> seconds until it answered."""
+        started = time.monotonic()
+        for node in self.nodes:
+            node.start_agent()
+        took = {}
+        for node in self.nodes:
+            node.wait_for_agent()
+            took[node.name] = time.monotonic() - started
+        return took
+
+    def leave_up(self):
+        """Nobody owns it from now on; only being asked to takes it down."""
+        self.state.data.update(keep=True, owner=None)
+        self.state.save()
 
     def netns_of(self, router):
         return next(r.netns for r in self.routers if r.router is router)
@@ -68,36 +103,58 @@ class Cluster:
         """The segment is a bridge in its first router; other routers and nodes plug into it."""
         first, *others = segment.routers
         netns = self.netns_of(first)
-        commands = [f"link add {bridge} type bridge forward_delay 0 stp_state 0",
-                    f"link set {bridge} up"]
+        commands = [
+            f"link add {bridge} type bridge forward_delay 0 stp_state 0",
+            f"link set {bridge} up",
+        ]
         commands += self.addresses_on(first, segment, bridge)
         for node in (n for n in self.nodes if n.node.segment is segment):
             port = self.port(first)
-            commands += [f"link add {port} master {bridge} type veth peer name {UPLINK} netns {node.netns}",
-                         f"link set {port} up"]
+            commands += [
+                f"link add {port} master {bridge} type veth peer name {UPLINK} netns {node.netns}",
+                f"link set {port} up",
+            ]
         for other in others:
             port = self.port(first)
-            commands += [f"link add {port} master {bridge} type veth peer name {bridge} "
-                         f"netns {self.netns_of(other)}", f"link set {port} up"]
+            commands += [
+                f"link add {port} master {bridge} type veth peer name {bridge} "
+                f"netns {self.netns_of(other)}",
+                f"link set {port} up",
+            ]
         host.ip(netns, commands)
         for other in others:
-            host.ip(self.netns_of(other),
-                    [f"link set {bridge} up", *self.addresses_on(other, segment, bridge)])
+            host.ip(
+                self.netns_of(other),
+                [f"link set {bridge} up", *self.addresses_on(other, segment, bridge)],
+            )
         for node in (n for n in self.nodes if n.node.segment is segment):
-            host.ip(node.netns, [f"link set {UPLINK} up"] + [
-                f"address add {a} dev {UPLINK}" for a in node.node.addresses.values()] + [
-                f"route add {DEFAULT[f]} via {segment.gateway[f]} dev {UPLINK} onlink"
-                for f in node.node.addresses if f in segment.gateway])
+            host.ip(
+                node.netns,
+                [f"link set {UPLINK} up"]
+                + [f"address add {a} dev {UPLINK}" for a in node.node.addresses.values()]
+                + [
+                    f"route add {DEFAULT[f]} via {segment.gateway[f]} dev {UPLINK} onlink"
+                    for f in node.node.addresses
+                    if f in segment.gateway
+                ],
+            )
 
     @staticmethod
     def addresses_on(router, segment, device):
         held = next(a for s, a in router.segments if s is segment)
-        return [f"address add {a}/{segment.subnets[f].prefixlen} dev {device}" for f, a in held.items()]
+        return [
+            f"address add {a}/{segment.subnets[f].prefixlen} dev {device}" for f, a in held.items()
+        ]
 
     def plug_link(self, link):
         names = [self.port(r) for r in link.ends]
         spaces = [self.netns_of(r) for r in link.ends]
-        host.ip(spaces[0], [f"link add {names[0]} type veth peer name {names[1]} netns {spaces[1]}"])
+        host.ip(
+            spaces[0], [f"link add {names[0]} type veth peer name {names[1]} netns {spaces[1]}"]
+        )
         for name, space, addresses in zip(names, spaces, link.addresses):
-            host.ip(space, [f"link set {name} up"] + [
-                f"address add {addresses[f]} dev {name}" for f in topology.FAMILIES])
+            host.ip(
+                space,
+                [f"link set {name} up"]
+                + [f"address add {addresses[f]} dev {name}" for f in topology.FAMILIES],
+            )

@@ -33,10 +33,26 @@ class FrrRouter:
         self.daemon("bgpd", socket, "-p", str(self.router.port))
 
     def daemon(self, name, socket, *more):
-        argv = [os.path.join(DAEMONS, name), "-f", os.path.join(self.folder, name + ".conf"),
-                "-i", os.path.join(self.folder, name + ".pid"), "-z", socket,
-                "--vty_socket", self.folder, "-P", "0", "-u", "frr", "-g", "frr",
-                "--log", "stdout", *more]
+        argv = [
+            os.path.join(DAEMONS, name),
+            "-f",
+            os.path.join(self.folder, name + ".conf"),
+            "-i",
+            os.path.join(self.folder, name + ".pid"),
+            "-z",
+            socket,
+            "--vty_socket",
+            self.folder,
+            "-P",
+            "0",
+            "-u",
+            "frr",
+            "-g",
+            "frr",
+            "--log",
+            "stdout",
+            *more,
+        ]
         host.spawn(argv, self.state.log(f"{self.router.name}.{name}"), host.in_netns(self.netns))
 
     def command(self, *commands):
@@ -67,25 +83,36 @@ class FrrRouter:
         for prefix, paths in table.items():
             for path in (p for p in paths if "aspath" in p):
                 hops = path.get("nexthops") or [{}]
-                learned.append({
-                    "prefix": prefix, "next_hop": hops[0].get("ip"),
-                    "path": path.get("aspath", {}).get("string", ""),
-                    "communities": path.get("community", {}).get("list", [])
-                    + path.get("largeCommunity", {}).get("list", []),
-                    "best": bool(path.get("bestpath", {}).get("overall")),
-                    "from": path.get("peer", {}).get("peerId")})
+                learned.append(
+                    {
+                        "prefix": prefix,
+                        "next_hop": hops[0].get("ip"),
+                        "path": path.get("aspath", {}).get("string", ""),
+                        "communities": path.get("community", {}).get("list", [])
+                        + path.get("largeCommunity", {}).get("list", []),
+                        "best": bool(path.get("bestpath", {}).get("overall")),
+                        "from": path.get("peer", {}).get("peerId"),
+                    }
+                )
         return learned
 
     def show(self, family):
-        return f"vtysh -c 'show bgp ipv{family} unicast'", \
-            self.command(f"show bgp ipv{family} unicast")
+        return f"vtysh -c 'show bgp ipv{family} unicast'", self.command(
+            f"show bgp ipv{family} unicast"
+        )
 
 
 def configuration(router, routers):
-    lines = [f"hostname {router.name}", "log stdout informational",
-             f"router bgp {router.as_number}", f" bgp router-id {router_id(router)}",
-             " no bgp ebgp-requires-policy", " no bgp default ipv4-unicast",
-             " bgp log-neighbor-changes", " timers bgp 3 9"]
+    lines = [
+        f"hostname {router.name}",
+        "log stdout informational",
+        f"router bgp {router.as_number}",
+        f" bgp router-id {router_id(router)}",
+        " no bgp ebgp-requires-policy",
+        " no bgp default ipv4-unicast",
+        " bgp log-neighbor-changes",
+        " timers bgp 3 9",
+    ]
     families = {f: [] for f in FAMILIES}
     for session in router.sessions:
         peer, inside = str(session.remote), families[session.family]
@@ -103,21 +130,26 @@ def configuration(router, routers):
         inside += [f"  neighbor {peer} activate"]
     for other, family, local, remote in router.peerings(routers):
         lines += neighbor(remote, other.as_number, local, other.name)
-        families[family] += [f"  neighbor {remote} activate", f"  neighbor {remote} next-hop-self force"]
+        families[family] += [
+            f"  neighbor {remote} activate",
+            f"  neighbor {remote} next-hop-self force",
+        ]
     for family, inside in families.items():
         lines += [" !", f" address-family ipv{family} unicast", *inside, " exit-address-family"]
     return "\n".join(lines) + "\n!\n"
 
 
 def neighbor(peer, as_number, source, description):
-    return [f" neighbor {peer} remote-as {as_number}", f" neighbor {peer} description {description}",
-            f" neighbor {peer} update-source {source}", f" neighbor {peer} timers connect 1",
-            f" neighbor {peer} advertisement-interval 0"]
+    return [
+        f" neighbor {peer} remote-as {as_number}",
+        f" neighbor {peer} description {description}",
+        f" neighbor {peer} update-source {source}",
+        f" neighbor {peer} timers connect 1",
+        f" neighbor {peer} advertisement-interval 0",
+    ]
 
 
 def router_id(router):
     """An IPv4 address of the router; for one without any, a number of its own."""
     address = router.address(4)
     return address if address else f"0.0.0.{sum(map(ord, router.name)) % 254 + 1}"
-
-

@@ -14,10 +14,13 @@ NETNS_DIR = "/run/netns"
 def run(argv, stdin=None, check=True, timeout=60, env=None):
     """The finished process; ClusterError with the command's own words if it failed."""
     try:
-        done = subprocess.run(argv, input=stdin, capture_output=True, text=True, timeout=timeout,
-                              env=env, check=False)
+        done = subprocess.run(
+            argv, input=stdin, capture_output=True, text=True, timeout=timeout, env=env, check=False
+        )
     except FileNotFoundError as error:
-        raise ClusterError(f"{argv[0]}: not found (scripts/setup installs it, the build makes it)") from error
+        raise ClusterError(
+            f"{argv[0]}: not found (scripts/setup installs it, the build makes it)"
+        ) from error
     except subprocess.TimeoutExpired as error:
         raise ClusterError(f"'{' '.join(argv)}' did not end within {timeout} s") from error
     if check and done.returncode != 0:
@@ -39,8 +42,12 @@ def netns_path(name):
 def add_netns(name, sysctls=()):
     """A namespace with loopback up. Duplicate address detection is off: addresses work at once."""
     run(["ip", "netns", "add", name])
-    lines = ["net.ipv6.conf.all.accept_dad=0", "net.ipv6.conf.default.accept_dad=0",
-             "net.ipv6.conf.default.accept_ra=0", *sysctls]
+    lines = [
+        "net.ipv6.conf.all.accept_dad=0",
+        "net.ipv6.conf.default.accept_dad=0",
+        "net.ipv6.conf.default.accept_ra=0",
+        *sysctls,
+    ]
     set_sysctls(name, lines)
     ip(name, ["link set lo up"])
 
@@ -48,7 +55,8 @@ def add_netns(name, sysctls=()):
 def set_sysctls(netns, assignments):
     script = "".join(
         f"echo {value} > /proc/sys/{key.replace('.', '/')}\n"
-        for key, value in (a.split("=") for a in assignments))
+        for key, value in (a.split("=") for a in assignments)
+    )
     run(["nsenter", f"--net={netns_path(netns)}", "sh", "-ec", script])
 
 
@@ -72,7 +80,7 @@ def start_time(pid):
             stat = f.read()
     except OSError:
         return None
-    fields = stat[stat.rindex(")") + 2:].split()
+    fields = stat[stat.rindex(")") + 2 :].split()
     return None if fields[0] in "ZX" else int(fields[19])
 
 
@@ -127,8 +135,14 @@ def reap():
 def spawn(argv, log, prefix=(), env=None):
     """Starts a daemon of the cluster: its own session, output to a log file. Returns its pid."""
     with open(log, "ab") as output:
-        process = subprocess.Popen([*prefix, *argv], stdin=subprocess.DEVNULL, stdout=output,
-                                   stderr=output, start_new_session=True, env=env)
+        process = subprocess.Popen(
+            [*prefix, *argv],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            env=env,
+        )
     process.returncode = 0  # not waited for by this object: reap() or init collects it
     return process.pid
 

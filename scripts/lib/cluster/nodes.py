@@ -7,6 +7,7 @@ holds them; the agent runs inside, and BIRD below the agent.
 import json
 import os
 import signal
+import socket
 
 from . import host, state as state_module
 from .errors import ClusterError
@@ -51,7 +52,9 @@ class ClusterNode:
         argv = ["unshare", "--mount", "--uts", "--propagation", "slave", "sh", "-c", script]
         log = self.state.log(self.name + ".holder")
         pid = host.spawn(argv, log, host.in_netns(self.netns))
-        host.wait_for(f"the namespaces of node {self.name} (see {log})", lambda: os.path.exists(ready))
+        host.wait_for(
+            f"the namespaces of node {self.name} (see {log})", lambda: os.path.exists(ready)
+        )
         self.record.update(holder=host.identity(pid), netns=self.netns)
         self.state.save()
 
@@ -70,7 +73,7 @@ class ClusterNode:
         for target in state_module.NODE_FOLDERS:
             if path.startswith(target + "/"):
                 own = os.path.dirname(target).strip("/").replace("/", "-")
-                return os.path.join(self.folder, own, path[len(target) + 1:])
+                return os.path.join(self.folder, own, path[len(target) + 1 :])
         return path
 
     def address(self, family):
@@ -87,21 +90,35 @@ class ClusterNode:
             json.dump(configuration, f, indent=2)  # JSON is YAML
             f.write("\n")
 
-    def start_agent(self, timeout=20):
-        log = self.state.log(self.name + ".agent")
+    def start_agent(self):
         agent = os.path.join(self.binaries, "manx-agent")
         if not os.access(agent, os.X_OK):
             raise ClusterError(f"{agent}: not built")
-        pid = host.spawn([agent, "--config", "/etc/manx/agent.yaml"], log, self.enter())
-        self.record["agent"] = host.identity(pid)
+        argv = [agent, "--config", "/etc/manx/agent.yaml"]
+        self.record["agent"] = host.identity(
+            host.spawn(argv, self.state.log(self.name + ".agent"), self.enter())
+        )
         self.state.save()
-        socket = self.file("/run/manx/cni.sock")
+
+    def wait_for_agent(self, timeout=20):
+        """Until the plugin's socket answers; an agent that ends says why."""
+        log = self.state.log(self.name + ".agent")
 
         def up():
+            host.reap()
             if not host.is_alive(self.record["agent"]):
                 raise ClusterError(f"manx-agent of {self.name} ended: " + "; ".join(host.tail(log)))
-            return os.path.exists(socket)
+            return self.answers()
+
         host.wait_for(f"the agent of {self.name} (see {log})", up, timeout)
+
+    def answers(self):
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as s:
+                s.connect(self.file("/run/manx/cni.sock"))
+                return True
+        except OSError:
+            return False
 
     def agent_pid(self):
         agent = self.record.get("agent")
@@ -116,10 +133,13 @@ class ClusterNode:
         def gone():
             host.reap()
             return self.agent_pid() is None
+
         host.wait_for(f"the end of the agent of {self.name}", gone, timeout)
 
     def ctl(self, *arguments, stdin=None, check=True):
-        return self.run([os.path.join(self.binaries, "manxctl"), *arguments], stdin=stdin, check=check)
+        return self.run(
+            [os.path.join(self.binaries, "manxctl"), *arguments], stdin=stdin, check=check
+        )
 
     def birdc(self, *command):
         return self.run(["birdc", "-s", "/run/manx/bird.ctl", *command], check=False).stdout

@@ -18,8 +18,9 @@ class Objects:
 
     def kind(self, kind, group=None):
         """All objects of a kind. group tells Calico's NetworkPolicy from Kubernetes' own."""
-        return [o for o in self.items if o["kind"] == kind
-                and (group is None or group_of(o) == group)]
+        return [
+            o for o in self.items if o["kind"] == kind and (group is None or group_of(o) == group)
+        ]
 
     def get(self, kind, name, namespace=None):
         for o in self.kind(kind):
@@ -79,8 +80,11 @@ def load(folder):
 
 
 def add(found, document, where):
-    if not isinstance(document, dict) or not isinstance(document.get("kind"), str) \
-            or not isinstance(document.get("apiVersion"), str):
+    if (
+        not isinstance(document, dict)
+        or not isinstance(document.get("kind"), str)
+        or not isinstance(document.get("apiVersion"), str)
+    ):
         raise ClusterError(f"{where}: not an object with apiVersion and kind")
     if document["kind"].endswith("List") and isinstance(document.get("items"), list):
         for index, item in enumerate(document["items"]):

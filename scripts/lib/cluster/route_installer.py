@@ -13,7 +13,9 @@ import sys
 
 def resolve(hop):
     """The neighbour behind which a next hop lies: a route of the kernel's wants one on its link."""
-    found = subprocess.run(["ip", "-j", "route", "get", hop], capture_output=True, text=True, check=False)
+    found = subprocess.run(
+        ["ip", "-j", "route", "get", hop], capture_output=True, text=True, check=False
+    )
     try:
         return json.loads(found.stdout)[0].get("gateway", hop)
     except (ValueError, IndexError):
@@ -22,13 +24,16 @@ def resolve(hop):
 
 def route(verb, prefix, hop=None):
     via = ["via", resolve(hop)] if hop else []
-    subprocess.run(["ip", "-6" if ":" in prefix else "-4", "route", verb, prefix, *via,
-                    "proto", "bgp"], check=False)
+    subprocess.run(
+        ["ip", "-6" if ":" in prefix else "-4", "route", verb, prefix, *via, "proto", "bgp"],
+        check=False,
+    )
 
 
 def main(own):
-    monitor = subprocess.Popen(["gobgp", "-j", "monitor", "global", "rib", "--current"],
-                               stdout=subprocess.PIPE, text=True)
+    monitor = subprocess.Popen(
+        ["gobgp", "-j", "monitor", "global", "rib", "--current"], stdout=subprocess.PIPE, text=True
+    )
     for line in monitor.stdout:  # both families come in one stream
         entry = json.loads(line)
         for path in entry if isinstance(entry, list) else [entry]:

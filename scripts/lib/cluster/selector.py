@@ -10,11 +10,14 @@ import re
 
 from .errors import ClusterError
 
-TOKEN = re.compile(r"""[ \t]*(?:
+TOKEN = re.compile(
+    r"""[ \t]*(?:
     (?P<op>\|\||&&|==|!=|!|[(){},])
   | (?P<string>'[^']*'|"[^"]*")
   | (?P<word>[A-Za-z0-9_./-]+)
-)""", re.X)
+)""",
+    re.X,
+)
 
 
 def matches(selector, labels):
@@ -43,7 +46,7 @@ class Parser:
         return result
 
     def fail(self):
-        rest = " ".join(t[1] for t in self.tokens[self.at:]) or "the end"
+        rest = " ".join(t[1] for t in self.tokens[self.at :]) or "the end"
         raise ClusterError(f"selector {self.text!r}: did not expect {rest}")
 
     def peek(self):

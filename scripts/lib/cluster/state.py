@@ -25,8 +25,15 @@ class State:
     def __init__(self, name, data=None):
         self.name = name
         self.folder = os.path.join(ROOT, name)
-        self.data = data or {"name": name, "owner": None, "keep": False, "netns": [], "nodes": {},
-                             "routers": {}, "pods": []}
+        self.data = data or {
+            "name": name,
+            "owner": None,
+            "keep": False,
+            "netns": [],
+            "nodes": {},
+            "routers": {},
+            "pods": [],
+        }
 
     def path(self, *parts):
         """A path in the cluster's folder, whose parent exists."""
@@ -77,7 +84,9 @@ def lock():
 
 def check_name(name):
     if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?", name):
-        raise ClusterError(f"'{name}': a cluster's name is lower-case letters, digits and -, at most 32")
+        raise ClusterError(
+            f"'{name}': a cluster's name is lower-case letters, digits and -, at most 32"
+        )
     return name
 
 
@@ -104,8 +113,10 @@ def begin(name):
     with lock():
         earlier = load(check_name(name))
         if earlier and earlier.owned and earlier.data["owner"]["pid"] != os.getpid():
-            raise ClusterError(f"a cluster '{name}' is in use by process {earlier.data['owner']['pid']}; "
-                               "--name gives this one another name")
+            raise ClusterError(
+                f"a cluster '{name}' is in use by process {earlier.data['owner']['pid']}; "
+                "--name gives this one another name"
+            )
         if earlier:
             take_down(earlier)
         for other in known():
@@ -156,7 +167,9 @@ def end(name=None):
             mine = state.owned and state.data["owner"]["pid"] == os.getpid()
             if name not in (None, state.name) or (state.owned and not mine):
                 if state.name == name:
-                    raise ClusterError(f"cluster '{name}' is in use by process {state.data['owner']['pid']}")
+                    raise ClusterError(
+                        f"cluster '{name}' is in use by process {state.data['owner']['pid']}"
+                    )
                 continue
             take_down(state)
             ended.append(state.name)

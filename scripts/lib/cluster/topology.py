@@ -28,7 +28,10 @@ DEFAULT_AS = 64512
 BGP_PORT = 179
 
 # Links between routers take addresses that no cluster uses: those for benchmarks and documentation.
-LINK_RANGE = {4: ipaddress.ip_network("198.18.0.0/15"), 6: ipaddress.ip_network("2001:db8:ffff::/48")}
+LINK_RANGE = {
+    4: ipaddress.ip_network("198.18.0.0/15"),
+    6: ipaddress.ip_network("2001:db8:ffff::/48"),
+}
 
 
 @dataclasses.dataclass
@@ -78,6 +81,7 @@ class Router:
 @dataclasses.dataclass
 class Segment:
     """A subnet of nodes, in both families; the first router holds the bridge and is the gateway."""
+
     subnets: dict  # family -> ip_network
     nodes: list
     gateway: dict = dataclasses.field(default_factory=dict)  # family -> ip_address
@@ -99,6 +103,7 @@ class Link:
 @dataclasses.dataclass
 class Session:
     """What a router's side of a session with a node needs."""
+
     node: Node
     family: int
     local: object  # ip_address of the router
@@ -122,7 +127,9 @@ class Topology:
         for node in self.nodes:
             if node.name == name:
                 return node
-        raise ClusterError(f"no node '{name}'; the nodes are " + ", ".join(n.name for n in self.nodes))
+        raise ClusterError(
+            f"no node '{name}'; the nodes are " + ", ".join(n.name for n in self.nodes)
+        )
 
     def routes(self, router):
         """Static routes of a router to subnets and loopbacks of others: (network, next hop)."""
@@ -181,15 +188,18 @@ def node_from(o, configuration):
     for family in FAMILIES:
         text = annotations.get(f"projectcalico.org/IPv{family}Address")
         if text:
-            addresses[family] = interface_of(text, family, f"Node {name}: annotation "
-                                             f"projectcalico.org/IPv{family}Address")
+            addresses[family] = interface_of(
+                text, family, f"Node {name}: annotation " f"projectcalico.org/IPv{family}Address"
+            )
     for entry in (o.get("status") or {}).get("addresses") or []:
         if entry.get("type") == "InternalIP":
             address = interface_of(entry.get("address", ""), None, f"Node {name}: status.addresses")
             addresses.setdefault(address.version, address)
     if not addresses:
-        raise ClusterError(f"Node {name}: no address: wants annotation "
-                           "projectcalico.org/IPv4Address or an InternalIP")
+        raise ClusterError(
+            f"Node {name}: no address: wants annotation "
+            "projectcalico.org/IPv4Address or an InternalIP"
+        )
     default = spec_of(configuration or {}).get("asNumber") or DEFAULT_AS
     number = annotations.get("projectcalico.org/ASNumber") or default
     return Node(name, labels_of(o), addresses, as_number(number, f"Node {name}"))
@@ -226,7 +236,9 @@ def segments_of(nodes):
 
 def split_peer(text, where):
     """Address and port of a BGPPeer's peerIP: a.b.c.d, a.b.c.d:port, v6, [v6]:port."""
-    match = re.fullmatch(r"\[([0-9A-Fa-f:.]+)\](?::(\d+))?|([\d.]+)(?::(\d+))?|([0-9A-Fa-f:.]+)", text)
+    match = re.fullmatch(
+        r"\[([0-9A-Fa-f:.]+)\](?::(\d+))?|([\d.]+)(?::(\d+))?|([0-9A-Fa-f:.]+)", text
+    )
     try:
         address = ipaddress.ip_address(match[1] or match[3] or match[5])
     except (ValueError, TypeError) as error:
@@ -251,6 +263,7 @@ def stem(name):
 @dataclasses.dataclass
 class Peer:
     """A BGPPeer with an address, and the nodes that it applies to."""
+
     name: str
     address: object
     port: int
@@ -287,12 +300,20 @@ def routers_of(objects, nodes, bgp_spec):
     routers = []
     for group in groups:
         first = group[0]
-        router = Router(stem(first.name),
-                        as_number(first.spec.get("asNumber", 0), f"BGPPeer {first.name}"), first.port)
+        router = Router(
+            stem(first.name),
+            as_number(first.spec.get("asNumber", 0), f"BGPPeer {first.name}"),
+            first.port,
+        )
         for peer in group:
-            if peer.port != router.port or as_number(peer.spec.get("asNumber", 0), peer.name) != router.as_number:
-                raise ClusterError(f"BGPPeer {peer.name}: another port or AS than BGPPeer {first.name}, "
-                                   "which is the same router")
+            if (
+                peer.port != router.port
+                or as_number(peer.spec.get("asNumber", 0), peer.name) != router.as_number
+            ):
+                raise ClusterError(
+                    f"BGPPeer {peer.name}: another port or AS than BGPPeer {first.name}, "
+                    "which is the same router"
+                )
             for node in peer.nodes:
                 if peer.family not in node.addresses:
                     continue
@@ -313,7 +334,8 @@ def pair_families(peers):
         for group in groups:
             same = [p for p in group if p.family == peer.family]
             if any(p.address == peer.address for p in same) or (
-                    not same and stem(group[0].name) == stem(peer.name)):
+                not same and stem(group[0].name) == stem(peer.name)
+            ):
                 group.append(peer)
                 break
         else:
@@ -322,8 +344,11 @@ def pair_families(peers):
     for group in groups:
         kin = traits(group)
         for earlier in paired:
-            if len({p.family for p in earlier + group}) == 2 and len({p.family for p in earlier}) == 1 \
-                    and traits(earlier) == kin:
+            if (
+                len({p.family for p in earlier + group}) == 2
+                and len({p.family for p in earlier}) == 1
+                and traits(earlier) == kin
+            ):
                 earlier += group
                 break
         else:
@@ -333,7 +358,11 @@ def pair_families(peers):
 
 def traits(group):
     nodes = {n.name for p in group for n in p.nodes}
-    return nodes, str(group[0].spec.get("asNumber")), any(p.direct(n) for p in group for n in p.nodes)
+    return (
+        nodes,
+        str(group[0].spec.get("asNumber")),
+        any(p.direct(n) for p in group for n in p.nodes),
+    )
 
 
 def attach(router, segment, addresses):
@@ -351,10 +380,19 @@ def add_session(router, peer, node, objects, bgp_spec):
         return
     own = objects.get("BGPConfiguration", f"node.{node.name}")
     port = spec_of(own or {}).get("listenPort") or bgp_spec.get("listenPort") or BGP_PORT
-    router.sessions.append(Session(
-        node, peer.family, peer.address, node.addresses[peer.family].ip,
-        as_number(spec.get("localASNumber") or node.as_number, f"BGPPeer {peer.name}"), port,
-        not peer.direct(node), password_of(objects, spec), spec.get("ttlSecurity") or 0))
+    router.sessions.append(
+        Session(
+            node,
+            peer.family,
+            peer.address,
+            node.addresses[peer.family].ip,
+            as_number(spec.get("localASNumber") or node.as_number, f"BGPPeer {peer.name}"),
+            port,
+            not peer.direct(node),
+            password_of(objects, spec),
+            spec.get("ttlSecurity") or 0,
+        )
+    )
 
 
 def password_of(objects, spec):
@@ -365,6 +403,7 @@ def password_of(objects, spec):
     if reference.get("key") in (secret.get("stringData") or {}):
         return secret["stringData"][reference["key"]]
     import base64
+
     data = (secret.get("data") or {}).get(reference.get("key"))
     return base64.b64decode(data).decode() if data else None
 
@@ -406,7 +445,7 @@ def link_routers(routers):
     links = []
     subnets = {f: LINK_RANGE[f].subnets(new_prefix=HOST_LENGTH[f] - 1) for f in FAMILIES}
     for index, core in enumerate(cores):
-        for other in [r for r in routers if not r.is_core] + cores[index + 1:]:
+        for other in [r for r in routers if not r.is_core] + cores[index + 1 :]:
             ends = ({}, {})
             for family in FAMILIES:
                 subnet = next(subnets[family])

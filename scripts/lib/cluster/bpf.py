@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the BPF maps of a node say, read with bpftool as an operator would."""
+
+import ipaddress
+import json
+
+MAPS = "/sys/fs/bpf/manx/maps"
+
+# Of maps/abi/verdict.h and flow.h.
+FROM_WORKLOAD, TO_WORKLOAD, FROM_UPLINK, TO_UPLINK = range(4)
+DROPS = range(32, 64)
+WAY_KINDS = {0: "unknown", 1: "stack", 2: "peer", 3: "host", 4: "neigh"}
+
+
+def dump(node, name):
+    """The entries of a map with field names, as bpftool -j gives them."""
+    done = node.run(["bpftool", "-j", "map", "dump", "pinned", f"{MAPS}/{name}"], check=False)
+    try:
+        entries = json.loads(done.stdout)
+    except ValueError:
+        return []
+    return (
+        [e["formatted"] for e in entries if "formatted" in e] if isinstance(entries, list) else []
+    )
+
+
+def counters(node):
+    """(ifindex, hook, reason) -> packets, over all CPUs."""
+    found = {}
+    for entry in dump(node, "manx_counters"):
+        key = entry["key"]
+        found[key["ifindex"], key["hook"], key["reason"]] = sum(
+            v["value"]["packets"] for v in entry["values"]
+        )
+    return found
+
+
+def difference(after, before):
+    return {k: v - before.get(k, 0) for k, v in after.items() if v != before.get(k, 0)}
+
+
+def address(value):
+    """An address of a map: a __be32 as bpftool prints it, or four of them."""
+    words = value if isinstance(value, list) else [value]
+    raw = b"".join(w.to_bytes(4, "little") for w in words)
+    return str(ipaddress.ip_address(raw))
+
+
+def flows(node):
+    """{(protocol, (address, port), (address, port))} with the smaller end first -> flow value."""
+    found = {}
+    for family in (4, 6):
+        for suffix in ("_new", ""):
+            for entry in dump(node, f"manx_flow{family}{suffix}"):
+                key = entry["key"]
+                ends = sorted((address(a), p) for a, p in zip(key["addr"], key["port"]))
+                found[key["protocol"], *ends] = {
+                    **entry["value"],
+                    "answered": not suffix,
+                    "first": address(key["addr"][0]),
+                }
+    return found
+
+
+def flow_of(table, protocol, source, source_port, target, target_port):
+    ends = sorted([(source, source_port), (target, target_port)])
+    return table.get((protocol, *ends))

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pods: namespaces that the CNI plugin furnishes, called the way a container runtime calls it."""
+
+import dataclasses
+import hashlib
+import json
+import os
+
+from . import host
+from .errors import ClusterError
+from .objects import labels_of, name_of, namespace_of, spec_of
+
+CNI_VERSION = "1.0.0"
+NETWORK = {
+    "cniVersion": CNI_VERSION,
+    "name": "k8s-pod-network",
+    "type": "manx",
+    "ipam": {"type": "calico-ipam", "assign_ipv4": "true", "assign_ipv6": "true"},
+}
+
+
+@dataclasses.dataclass
+class Pod:
+    namespace: str
+    name: str
+    node: object  # ClusterNode
+    netns: str
+    container: str
+    ports: list  # of {name, protocol, containerPort}
+    result: dict = None
+
+    @property
+    def title(self):
+        return f"{self.namespace}/{self.name}"
+
+    @property
+    def addresses(self):
+        """Family -> address, from the plugin's result."""
+        found = {}
+        for entry in (self.result or {}).get("ips", []):
+            address = entry["address"].split("/")[0]
+            found[6 if ":" in address else 4] = address
+        return found
+
+    @property
+    def interface(self):
+        """The host side's name."""
+        return next((i["name"] for i in self.result["interfaces"] if not i.get("sandbox")), None)
+
+    def ports_of(self, protocol):
+        return sorted(
+            {p["containerPort"] for p in self.ports if p.get("protocol", "TCP") == protocol.upper()}
+        )
+
+
+def from_object(state, o, node):
+    namespace, name = namespace_of(o), name_of(o)
+    seed = f"{state.name}/{namespace}/{name}/{o['metadata'].get('uid', '')}"
+    ports = [p for c in spec_of(o).get("containers") or [] for p in c.get("ports") or []]
+    return Pod(
+        namespace,
+        name,
+        node,
+        state.netns("pod", namespace, name),
+        hashlib.sha256(seed.encode()).hexdigest(),
+        ports,
+    )
+
+
+def selected(objects, labels, namespace):
+    """The Pod objects that a plain label map selects, as a Service does."""
+    return [
+        o
+        for o in objects.kind("Pod")
+        if namespace_of(o) == namespace and all(labels_of(o).get(k) == v for k, v in labels.items())
+    ]
+
+
+def call(pod, command, binaries, network=None, **environment):
+    """Runs the plugin once on the pod's node; the finished process."""
+    env = {
+        "PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
+        "CNI_COMMAND": command,
+        "CNI_CONTAINERID": pod.container,
+        "CNI_NETNS": host.netns_path(pod.netns),
+        "CNI_IFNAME": "eth0",
+        "CNI_PATH": binaries,
+        "CNI_ARGS": f"IgnoreUnknown=1;K8S_POD_NAMESPACE={pod.namespace};K8S_POD_NAME={pod.name};"
+        f"K8S_POD_INFRA_CONTAINER_ID={pod.container}",
+        **environment,
+    }
+    plugin = os.path.join(binaries, "manx")
+    return host.run(
+        [*pod.node.enter(), plugin],
+        stdin=json.dumps(network or NETWORK),
+        env=env,
+        check=False,
+        timeout=30,
+    )
+
+
+def add(pod, binaries, network=None):
+    """Makes the pod's namespace and has the plugin furnish it."""
+    if host.netns_inode(pod.netns) is None:
+        host.add_netns(pod.netns)
+    done = call(pod, "ADD", binaries, network)
+    try:
+        pod.result = json.loads(done.stdout)
+    except ValueError:
+        pod.result = None
+    if done.returncode != 0 or not pod.result or "ips" not in pod.result:
+        said = (pod.result or {}).get("msg") or done.stderr.strip() or done.stdout.strip()
+        details = (pod.result or {}).get("details")
+        raise ClusterError(
+            f"pod {pod.title}: the plugin refused: {said}" + (f": {details}" if details else "")
+        )
+    return pod
+
+
+def delete(pod, binaries, network=None):
+    done = call(pod, "DEL", binaries, network)
+    if done.returncode != 0:
+        raise ClusterError(f"pod {pod.title}: DEL failed: {done.stdout.strip()}")
+    host.delete_netns(pod.netns)

@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The main job: a cluster from its objects, on this machine, and whether it does what they say.
+
+Called by scripts/demo, which builds first.
+"""
+
+import argparse
+import concurrent.futures
+import contextlib
+import os
+import sys
+import time
+
+from cluster import bpf, build, checks, defaults, matrix, oracle, pods as pods_module, topology
+from cluster import objects as objects_module
+from cluster import state as state_module
+from cluster.errors import ClusterError
+from cluster.objects import Objects, spec_of
+from cluster.report import Report
+
+ROOT = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
+
+
+def arguments(argv):
+    parser = argparse.ArgumentParser(
+        prog="scripts/demo",
+        description="Builds a cluster from its objects in network namespaces of this machine, "
+        "with real routers, runs Manx on its nodes, and checks what an operator would look at.",
+    )
+    parser.add_argument(
+        "--scenario",
+        metavar="DIR",
+        default=os.path.join(ROOT, "examples", "wikikube-eqiad"),
+        help="a folder of manifests (default: examples/wikikube-eqiad)",
+    )
+    parser.add_argument("--routers", choices=("frr", "gobgp"), default="frr")
+    parser.add_argument("--keep", action="store_true", help="leave the cluster up at the end")
+    parser.add_argument(
+        "--down", action="store_true", help="take down what runs of this script left"
+    )
+    parser.add_argument("--name", default=None, help="name of the cluster (default: demo)")
+    parser.add_argument("--build", default=os.path.join(ROOT, "build", "release"), metavar="DIR")
+    return parser.parse_args(argv)
+
+
+class Demo:
+    def __init__(self, options):
+        self.options, self.report = options, Report()
+        self.binaries = os.path.join(options.build, "bin")
+        self.objects = objects_module.load(options.scenario)
+        self.plan = topology.build(self.objects)
+        self.added = defaults.supplement(self.objects)
+        self.every = Objects(self.objects.items + self.added.items)
+        self.state = self.cluster = None
+        self.pods, self.blocks, self.probers = [], {}, {}
+
+    def run(self):
+        self.bring_up()
+        self.load_objects()
+        self.start_agents()
+        self.furnish_pods()
+        self.look_at_routing()
+        self.look_at_ipam()
+        self.ask_everyone()
+
+    def bring_up(self):
+        plan = self.plan
+        self.report.heading("The cluster's network, from its objects")
+        self.state = state_module.begin(self.options.name or "demo")
+        self.cluster = build.Cluster(self.state, plan, self.binaries, self.options.routers)
+        for node in plan.nodes:
+            self.report.say(
+                f"  node    {node.name}: AS {node.as_number}, "
+                + ", ".join(map(str, node.addresses.values()))
+            )
+        for router in self.cluster.routers:
+            r = router.router
+            kind = "core" if r.loopbacks else "switch"
+            speaks = f"AS {r.as_number}, {router.software}" if r.as_number else "no BGP"
+            peers = sorted({s.node.name for s in r.sessions})
+            self.report.say(
+                f"  {kind:<7} {r.name}: {speaks}, {r.address(4)}, {r.address(6)}; "
+                f"peers with {', '.join(peers) or 'no node'}"
+            )
+        self.cluster.up()
+
+    def load_objects(self):
+        self.report.heading("Its objects, into the datastore")
+        self.cluster.configure()
+        done = self.cluster.ctl("apply", "-f", os.path.abspath(self.options.scenario))
+        self.report.show(f"manxctl apply -f {self.options.scenario}", done.stdout, most=6)
+        if self.added.items:
+            self.cluster.apply(self.added.items, "supplement")
+            kinds = sorted({o["kind"] for o in self.added.items})
+            self.report.say(f"  added, since pods need them: {', '.join(kinds)}")
+
+    def start_agents(self):
+        self.report.heading("The agents")
+        for name, seconds in self.cluster.start_agents().items():
+            self.report.check(True, f"{name}: manx-agent answers, {seconds:.2f} s")
+
+    def furnish_pods(self):
+        self.report.heading("The pods, through the CNI plugin")
+        self.pods = [
+            pods_module.from_object(
+                self.state, o, self.cluster.node(spec_of(o).get("nodeName") or "")
+            )
+            for o in self.every.kind("Pod")
+            if not spec_of(o).get("hostNetwork") and spec_of(o).get("nodeName")
+        ]
+        started = time.monotonic()
+        with concurrent.futures.ThreadPoolExecutor(4) as workers:
+            made = [workers.submit(pods_module.add, p, self.binaries) for p in self.pods]
+            for pod, future in zip(list(self.pods), made):
+                try:
+                    future.result()
+                except ClusterError as error:
+                    self.report.check(False, f"pod {pod.title}", str(error))
+                    self.pods.remove(pod)
+        self.report.say(f"  {len(self.pods)} pods in {time.monotonic() - started:.2f} s")
+        slices = defaults.endpoint_slices(self.every, self.pods)
+        if slices:
+            self.cluster.apply(slices, "endpointslices")
+            self.every.items += slices
+        self.blocks = checks.check_pods(self.report, self.cluster, self.every, self.pods)
+
+    def look_at_routing(self):
+        self.report.heading("BGP with the routers")
+        checks.wait_for_sessions(self.cluster)
+        checks.check_sessions(self.report, self.cluster)
+        checks.wait_for_routes(self.cluster, self.blocks)
+        checks.check_announcements(self.report, self.cluster, self.every, self.blocks)
+        node = self.node_with_most_pods()
+        self.report.say(f"\n  On {node.name}:")
+        self.report.show("ip route", node.run(["ip", "route"]).stdout)
+        self.report.show("ip -6 route", node.run(["ip", "-6", "route"]).stdout)
+        self.report.show("birdc show protocols", node.birdc("show", "protocols"))
+        for router in [r for r in self.cluster.routers if r.router.sessions][:2]:
+            self.report.say(f"  On {router.router.name}:")
+            for family in (4, 6):
+                self.report.show(*router.show(family))
+                for route in router.routes(family):
+                    if route["best"]:
+                        self.report.say(
+                            f"    {route['prefix']} from {route['from']}: AS path "
+                            f"{route['path'] or 'empty'}, communities "
+                            f"{' '.join(route['communities']) or 'none'}"
+                        )
+
+    def node_with_most_pods(self):
+        return max(self.cluster.nodes, key=lambda n: sum(p.node is n for p in self.pods))
+
+    def look_at_ipam(self):
+        self.report.heading("Addresses")
+        shown = self.cluster.ctl("ipam", "show", "--show-blocks").stdout
+        self.report.show("manxctl ipam show --show-blocks", shown, most=40)
+        absent = [str(b) for b in self.blocks if str(b) not in shown]
+        self.report.check(not absent, "manxctl ipam show lists every block", str(absent))
+
+    def ask_everyone(self):
+        self.report.heading("Who reaches whom")
+        everyone = matrix.parties(self.cluster, self.every, self.pods)
+        asked = matrix.questions(everyone)
+        expected = oracle.verdicts(self.binaries, self.state, self.every, self.pods, asked)
+        self.probers = matrix.start_probers(self.state, everyone)
+        before = {n.name: bpf.counters(n) for n in self.cluster.nodes}
+        started = time.monotonic()
+        matrix.ask(self.probers, asked, expected)
+        took = time.monotonic() - started
+        flows = {n.name: bpf.flows(n) for n in self.cluster.nodes}
+        after = {n.name: bpf.counters(n) for n in self.cluster.nodes}
+        self.report.say(
+            f"  {len(asked)} questions in {took:.1f} s: {sum(expected)} to be answered, "
+            f"{len(asked) - sum(expected)} to be met with silence"
+        )
+        self.report.say("  Rows ask, columns answer; T TCP, U UDP, I ICMP, IPv4 then IPv6;")
+        self.report.say("  lower case: some of the ports; -: none; !: not as expected")
+        for row in matrix.table(everyone, asked):
+            self.report.say("  " + row)
+        self.report.say()
+        for (relation, family, protocol), group in matrix.summary(asked):
+            wrong = [q for q in group if not matrix.as_expected(q)]
+            answered = sum(q.answered for q in group)
+            self.report.check(
+                not wrong,
+                f"{relation}, IPv{family} {protocol.upper()}: {answered} answered, "
+                f"{len(group) - answered} not, as the policies say",
+                "; ".join(map(matrix.describe, wrong[:3])) + f" ({len(wrong)} wrong)",
+            )
+        self.look_at_bpf(asked, flows, before, after)
+
+    def look_at_bpf(self, asked, flows, before, after):
+        self.report.heading("Carried by BPF")
+        carried = [q for q in asked if q.answered and not q.note.get("asked_again")]
+        for protocol in ("tcp", "udp", "icmp"):
+            group = [q for q in carried if q.protocol == protocol]
+            absent = [
+                (q, n)
+                for q in group
+                for n in matrix.nodes_of(q)
+                if not (matrix.flow(flows, q, n) or {}).get("answered")
+            ]
+            self.report.check(
+                not absent,
+                f"{protocol.upper()}: all {len(group)} answered flows are in the flow tables "
+                "of their pods' nodes",
+                "; ".join(f"{matrix.describe(q)}: none on {n}" for q, n in absent[:3])
+                + f" ({len(absent)} absent)",
+            )
+        for node in self.cluster.nodes:
+            moved = bpf.difference(after[node.name], before[node.name])
+            drops = {k: v for k, v in moved.items() if k[2] in bpf.DROPS}
+            self.report.say(
+                f"  {node.name}: {sum(moved.values())} packets seen by BPF, "
+                f"{sum(drops.values())} of them dropped"
+            )
+        denied = [q for q in asked if not q.note["allowed"] and not q.answered]
+        dropped = sum(
+            v
+            for n in self.cluster.nodes
+            for k, v in bpf.difference(after[n.name], before[n.name]).items()
+            if k[2] in (32, 33, 40)
+        )
+        self.report.check(
+            dropped >= len(denied),
+            f"each of {len(denied)} denied questions met a policy drop ({dropped} packets)",
+        )
+        node = self.node_with_most_pods()
+        self.report.say(f"\n  On {node.name}:")
+        for name in ("manx_ep4", "manx_flow4"):
+            text = node.run(
+                ["bpftool", "map", "dump", "pinned", f"{bpf.MAPS}/{name}"], check=False
+            ).stdout
+            self.report.show(f"bpftool map dump pinned {bpf.MAPS}/{name}", text, most=26)
+
+    def close(self):
+        for prober in self.probers.values():
+            with contextlib.suppress(OSError):
+                prober.close()
+        if self.state is None:
+            return
+        if self.options.keep and self.cluster:
+            self.cluster.leave_up()
+            node = self.cluster.nodes[0]
+            self.report.say(f"\nThe cluster '{self.state.name}' is left up. Enter a node:")
+            self.report.say(f"  scripts/cluster enter --name {self.state.name} {node.name}")
+            self.report.say("Logs: " + os.path.join(self.state.folder, "log"))
+            self.report.say(f"Take it down:\n  scripts/demo --down --name {self.state.name}")
+        else:
+            state_module.end(self.state.name)
+
+
+def main(argv):
+    options = arguments(argv)
+    if options.down:
+        gone = state_module.end(options.name)
+        print("down: " + (", ".join(gone) or "nothing was up"))
+        return 0
+    demo = Demo(options)
+    try:
+        demo.run()
+    except ClusterError as error:
+        demo.report.check(False, "the run", str(error))
+    except KeyboardInterrupt:
+        demo.report.check(False, "the run", "interrupted")
+    finally:
+        demo.close()
+        demo.report.last_line()
+    return 1 if demo.report.failed else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except ClusterError as error:
+        print(f"demo: {error}", file=sys.stderr)
+        sys.exit(2)
