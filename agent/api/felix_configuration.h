@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+// FelixConfiguration: the fields that this agent acts on. Other fields are left alone.
+#pragma once
+
+#include "agent/api/meta.h"
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+
+namespace manx::api {
+
+// Absent fields say nothing: a more general object, or the agent's own configuration, does.
+// An annotation config.projectcalico.org/<FieldName> wins over the field.
+struct FelixConfiguration {
+    ObjectMeta meta;
+    std::string node_selector; // of objects that are neither default nor node.<node>
+    std::optional<std::string> default_endpoint_to_host_action; // Drop, Accept, Return
+    std::optional<std::string> log_severity_screen;
+    std::optional<std::string> bpf_data_iface_pattern;
+    std::optional<std::string> nat_port_range; // "first:last"
+    std::optional<std::string> nat_outgoing_address;
+    std::optional<std::string> nat_outgoing_exclusions; // IPPoolsOnly, IPPoolsAndHostIPs
+    std::optional<bool> allow_vxlan_from_workloads;
+    std::optional<bool> allow_ipip_from_workloads;
+    std::optional<std::string> workload_source_spoofing; // Disabled, Any
+    std::optional<uint16_t> vxlan_port;
+    std::optional<uint32_t> vxlan_vni;
+    std::optional<uint32_t> vxlan_mtu;
+    std::optional<uint32_t> ipip_mtu;
+    std::optional<uint32_t> device_route_protocol;
+    std::optional<uint32_t> ipv4_normal_route_priority;
+    std::optional<uint32_t> ipv6_normal_route_priority;
+    std::optional<bool> prometheus_metrics_enabled;
+    std::optional<uint16_t> prometheus_metrics_port;
+    std::optional<bool> health_enabled;
+    std::optional<uint16_t> health_port;
+
+    static Result<FelixConfiguration> from_json(const nlohmann::json& object);
+};
+
+// What holds on a node: field by field node.<node>, then the one selector-scoped object that
+// matches its labels (the oldest, then by name), then default.
+FelixConfiguration effective_felix_configuration(std::span<const FelixConfiguration> all,
+                                                 const std::string& node, const StringMap& labels);
+
+} // namespace manx::api
