@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+// Finding a block that nobody has, or an empty one that somebody has.
+#include "agent/ipam/allocator.h"
+#include "agent/ipam/walk.h"
+#include "base/log.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+
+namespace manx::ipam {
+
+namespace {
+
+// An empty block is left to its owner for that long after it claimed it.
+constexpr std::chrono::minutes kReclaimAge{1};
+
+// The blocks that exist, by address: whether one lies across a candidate, whatever its size.
+class Existing {
+public:
+    explicit Existing(std::span<const Stored<Block>> blocks) {
+        for (const auto& block : blocks) {
+            by_address_.emplace(block.value.cidr().address(), &block);
+        }
+    }
+
+    [[nodiscard]] const Stored<Block>* overlapping(const Cidr& candidate) const {
+        auto after = by_address_.upper_bound(candidate.last());
+        if (after == by_address_.begin()) {
+            return nullptr;
+        }
+        const Stored<Block>* before = std::prev(after)->second;
+        return before->value.cidr().overlaps(candidate) ? before : nullptr;
+    }
+
+private:
+    std::map<IpAddress, const Stored<Block>*> by_address_;
+};
+
+bool claimed_recently(const Block& block, Time now) {
+    auto claimed = parse_rfc3339(block.data().affinity_claim_time);
+    return claimed && *claimed + kReclaimAge >= now;
+}
+
+} // namespace
+
+Result<bool> Allocator::Impl::claim_new(const Environment& environment, const Group& group) {
+    if (own_.owned(group.family) >= group.limit) {
+        return fail(
+            ErrorKind::Exhausted,
+            fmt::format("cannot allocate new block due to per host block limit ({})", group.limit));
+    }
+    if (!environment.config.auto_allocate_blocks) {
+        return fail(ErrorKind::Exhausted,
+                    "no free address in the node's blocks, and autoAllocateBlocks is off");
+    }
+    TRY_ASSIGN(auto blocks, repository_.blocks());
+    TRY_ASSIGN(bool claimed, claim_unowned(environment, group, blocks));
+    if (claimed) {
+        return true;
+    }
+    return steal_empty(environment, group, blocks);
+}
+
+Result<bool> Allocator::Impl::try_claim(const Cidr& cidr) {
+    auto block = claims_.claim(owner_, cidr);
+    if (block) {
+        log::get("ipam")->info("claimed block {} for {}", cidr.text(), owner_.text());
+        own_.put(std::move(*block));
+        return true;
+    }
+    if (block.error().kind == ErrorKind::AlreadyExists) {
+        return false;
+    }
+    return Unexpected(block.error());
+}
+
+Result<bool> Allocator::Impl::claim_unowned(const Environment& environment, const Group& group,
+                                            std::span<const Stored<Block>> blocks) {
+    Existing existing(blocks);
+    auto clock_seed = options_.clock().time_since_epoch().count();
+    bool lost_one = false;
+    for (const api::IpPool* pool : group.pools) {
+        BlockWalk walk(pool->cidr, pool->block_size, owner_.name, clock_seed);
+        while (auto candidate = walk.next(environment.reservations)) {
+            if (const auto* there = existing.overlapping(*candidate); there != nullptr) {
+                const Block& block = there->value;
+                bool ours = block.cidr() == *candidate && block.affinity() == owner_.text() &&
+                            own_.find(*candidate) == nullptr &&
+                            block.free_count(environment.reservations) > 0;
+                if (!ours) {
+                    continue;
+                }
+            } else if (lost_one && repository_.block(*candidate)) {
+                // Many nodes claim at once, and the list is old: a read is cheaper than three
+                // writes that lead to nothing.
+                continue;
+            }
+            TRY_ASSIGN(bool claimed, try_claim(*candidate));
+            if (claimed) {
+                return true;
+            }
+            lost_one = true;
+        }
+    }
+    return false;
+}
+
+Result<bool> Allocator::Impl::steal_empty(const Environment& environment, const Group& group,
+                                          std::span<const Stored<Block>> blocks) {
+    Time now = options_.clock();
+    for (const Stored<Block>& there : blocks) {
+        const Block& block = there.value;
+        const api::IpPool* pool = group.pool_of(block.cidr());
+        if (pool == nullptr || pool->block_size != block.cidr().length() ||
+            block.affinity().empty() || block.affinity() == owner_.text() || !block.empty() ||
+            block.free_count(environment.reservations) == 0 || claimed_recently(block, now)) {
+            continue;
+        }
+        ReleaseAffinityOptions unchanged{true, block.data().sequence_number};
+        auto released =
+            claims_.release(BlockOwner::parse(block.affinity()), block.cidr(), unchanged);
+        if (!released) {
+            auto kind = released.error().kind;
+            if (kind == ErrorKind::ConfigReality || kind == ErrorKind::NotFound ||
+                kind == ErrorKind::Conflict) {
+                continue; // in use after all, or somebody else was faster
+            }
+            return Unexpected(released.error());
+        }
+        log::get("ipam")->info("took the empty block {} from {}", block.cidr().text(),
+                               block.affinity());
+        TRY_ASSIGN(bool claimed, try_claim(block.cidr()));
+        if (claimed) {
+            return true;
+        }
+    }
+    return false;
+}
+
+} // namespace manx::ipam

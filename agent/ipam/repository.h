@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+// IPAM's objects in the datastore, typed: blocks, affinities and handles. Every write is a
+// compare-and-swap on one object; nothing here spans two.
+//
+// Deleting. Calico marks an object `deleted` first, because its store can only guard a delete by
+// UID. Here a delete is guarded by the revision itself, so it needs no mark; an object that another
+// has marked counts as not there, and whoever reads it finishes the delete.
+#pragma once
+
+#include "agent/api/ipam.h"
+#include "agent/datastore/store.h"
+#include "agent/ipam/block.h"
+#include "base/result.h"
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace manx::ipam {
+
+// Who may own blocks: a node, or Calico's pseudo node for service addresses.
+struct BlockOwner {
+    std::string name;
+    std::string type = "host"; // or "virtual"
+
+    // "host:node1", as a block's affinity is written.
+    [[nodiscard]] std::string text() const { return type + ":" + name; }
+
+    // The reverse of text(); name is empty where there is none.
+    static BlockOwner parse(std::string_view affinity);
+
+    auto operator<=>(const BlockOwner&) const = default;
+};
+
+// A value together with the state of the datastore that it was read from or written as.
+template <typename T>
+struct Stored {
+    T value;
+    std::string resource_version;
+    std::string uid;
+};
+
+class Repository {
+public:
+    explicit Repository(datastore::Store& store) : store_(store) {}
+
+    [[nodiscard]] datastore::Store& store() const { return store_; }
+
+    // NotFound.
+    [[nodiscard]] Result<Stored<Block>> block(const Cidr& cidr) const;
+    // What cannot be read is left out and named in `broken`, if given.
+    [[nodiscard]] Result<std::vector<Stored<Block>>>
+    blocks(std::vector<std::string>* broken = nullptr) const;
+    // AlreadyExists.
+    [[nodiscard]] Result<Stored<Block>> create(const Block& block) const;
+    // One step of the sequence number, and the write. Conflict, NotFound; then `block` is void.
+    Result<void> write(Stored<Block>& block) const;
+    Result<void> remove(const Stored<Block>& block) const;
+
+    [[nodiscard]] Result<Stored<api::BlockAffinity>> affinity(const BlockOwner& owner,
+                                                              const Cidr& cidr) const;
+    [[nodiscard]] Result<std::vector<Stored<api::BlockAffinity>>>
+    affinities(std::vector<std::string>* broken = nullptr) const;
+    // By label, one family; what a node owns or is about to.
+    [[nodiscard]] Result<std::vector<Stored<api::BlockAffinity>>>
+    affinities_of(const BlockOwner& owner, Family family) const;
+    [[nodiscard]] Result<Stored<api::BlockAffinity>> create(const api::BlockAffinity& value) const;
+    Result<void> write(Stored<api::BlockAffinity>& affinity) const;
+    Result<void> remove(const Stored<api::BlockAffinity>& affinity) const;
+
+    [[nodiscard]] Result<Stored<api::IpamHandle>> handle(std::string_view id) const;
+    [[nodiscard]] Result<std::vector<Stored<api::IpamHandle>>>
+    handles(std::vector<std::string>* broken = nullptr) const;
+    [[nodiscard]] Result<Stored<api::IpamHandle>> create(const api::IpamHandle& value) const;
+    Result<void> write(Stored<api::IpamHandle>& handle) const;
+    Result<void> remove(const Stored<api::IpamHandle>& handle) const;
+
+private:
+    datastore::Store& store_;
+};
+
+} // namespace manx::ipam
