@@ -301,6 +301,10 @@ private:
             "    gateway recursive;\n"
             "    add paths on;\n",
             family_name(family));
+        if (family == Family::V6) {
+            // Not the link-local one: a multihop session's peer is not on our link.
+            out_ += "    next hop prefer global;\n";
+        }
         if (session.next_hop == NextHopMode::Self) {
             out_ += "    next hop self;\n";
         } else if (session.next_hop == NextHopMode::Keep) {
