@@ -161,7 +161,7 @@ class Demo:
         self.report.heading("Who reaches whom")
         everyone = matrix.parties(self.cluster, self.every, self.pods)
         asked = matrix.questions(everyone)
-        expected = oracle.verdicts(self.binaries, self.state, self.every, self.pods, asked)
+        expected = oracle.verdicts(self.every, self.pods, asked)
         self.probers = matrix.start_probers(self.state, everyone)
         before = {n.name: bpf.counters(n) for n in self.cluster.nodes}
         started = time.monotonic()

@@ -48,6 +48,7 @@ class Router:
     name: str
     as_number: int = 0  # 0: speaks no BGP
     port: int = BGP_PORT
+    hub: bool = False  # of nobody's making but ours, to connect the others
     loopbacks: dict = dataclasses.field(default_factory=dict)  # family -> ip_address
     segments: list = dataclasses.field(default_factory=list)  # of (Segment, {family: ip_address})
     links: list = dataclasses.field(default_factory=list)  # of Link
@@ -66,7 +67,7 @@ class Router:
 
     @property
     def is_core(self):
-        return bool(self.loopbacks) or not self.segments
+        return bool(self.loopbacks) or self.hub
 
     def address(self, family):
         """One address of the router: its loopback, or the one on its first segment or link."""
@@ -411,7 +412,7 @@ def password_of(objects, spec):
 def connect_segments(segments, routers):
     """Gives every segment a gateway, and a core to a network whose switches need one."""
     if not routers:
-        routers.append(Router("switch"))
+        routers.append(Router("switch", hub=True))
     for segment in segments:
         if not segment.routers:
             talked_to = [r for r in routers if any(s.node in segment.nodes for s in r.sessions)]
@@ -427,7 +428,7 @@ def connect_segments(segments, routers):
 
 
 def new_core(routers):
-    router = Router("core", routers[0].as_number)
+    router = Router("core", routers[0].as_number, hub=True)
     routers.append(router)
     return [router]
 
