@@ -39,6 +39,11 @@ Result<UniqueFd> open_netns(const std::string& path) {
     return fd;
 }
 
+bool is_netns(int fd) {
+    struct statfs fs{};
+    return fstatfs(fd, &fs) == 0 && fs.f_type == NSFS_MAGIC;
+}
+
 Result<NetnsId> netns_id(int netns_fd) {
     struct stat st{};
     if (fstat(netns_fd, &st) != 0) {

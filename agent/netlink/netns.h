@@ -13,6 +13,9 @@ namespace manx::netlink {
 // Error: NotFound when the path does not exist or is no namespace any more, else System.
 Result<UniqueFd> open_netns(const std::string& path);
 
+// Whether the descriptor is a namespace's, not the plain file that is left of a mount point.
+bool is_netns(int fd);
+
 // Which namespace it is, for comparison: device and inode of the namespace.
 struct NetnsId {
     uint64_t device = 0;

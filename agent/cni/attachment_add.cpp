@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: Apache-2.0
+// ADD, step by step; see attachments.h.
+#include "agent/cni/attachments.h"
+#include "agent/cni/attachments_state.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace manx::cni {
+
+namespace {
+
+std::string render(const CniRequest& request, const Record& record) {
+    const auto& endpoint = record.endpoint;
+    AddResult own;
+    own.interfaces.push_back({endpoint.interface, endpoint.host_mac.text(), record.mtu, {}});
+    own.interfaces.push_back(
+        {endpoint.container_interface, endpoint.mac.text(), record.mtu, request.netns});
+    for (const IpAddress& address : endpoint.addresses) {
+        own.ips.push_back({{address, address.bits()}, {}, 1});
+    }
+    if (request.conf.previous) {
+        own = append(*request.conf.previous, std::move(own));
+    }
+    return render_result(request.conf.version, own);
+}
+
+} // namespace
+
+void Attachments::add(CniRequest request, UniqueFd netns, Answer answer) {
+    auto add = std::make_shared<Add>();
+    add->request = std::move(request);
+    add->netns = std::move(netns);
+    add->answer = std::move(answer);
+    add->interface = interface_of(add->request);
+    lock(add->interface, [this, add] { begin_add(add); });
+}
+
+void Attachments::conclude(const AddPtr& add, Outcome outcome) {
+    add->answer(std::move(outcome));
+    unlock(add->interface);
+}
+
+void Attachments::begin_add(const AddPtr& add) {
+    const auto existing = records_.find(add->interface);
+    if (existing == records_.end()) {
+        fresh_add(add);
+        return;
+    }
+    Record& old = existing->second;
+    const Attachment& attachment = add->request.attachment;
+    const bool same_container = old.endpoint.container_id == attachment.container_id;
+    if (same_container && old.endpoint.container_interface != attachment.interface &&
+        old.state == RecordState::Ready) {
+        conclude(add, tl::unexpected(CniError{Code::InvalidEnvironment,
+                                              "CNI_IFNAME: the container is attached already, as " +
+                                                  old.endpoint.container_interface +
+                                                  ": a pod has one interface here",
+                                              {}}));
+        return;
+    }
+    if (same_container && old.state == RecordState::Ready) {
+        repeat_add(add);
+        return;
+    }
+    if (same_container) {
+        take_down(old,
+                  [this, add] { release_own(add->interface, [this, add] { fresh_add(add); }); });
+        return;
+    }
+    // A newer sandbox of the same pod: it takes the device's name over. The addresses of the old
+    // one are given back by its own DEL.
+    take_down(old, [this, add] {
+        if (const auto it = records_.find(add->interface); it != records_.end()) {
+            Record& last = it->second;
+            if (!last.endpoint.container_id.empty()) {
+                last.superseded.push_back({last.network, last.endpoint.container_id,
+                                           last.endpoint.container_interface,
+                                           last.state == RecordState::Releasing});
+            }
+        }
+        fresh_add(add);
+    });
+}
+
+// The same container again: the same answer, if everything is still there.
+void Attachments::repeat_add(const AddPtr& add) {
+    const Record& record = records_.at(add->interface);
+    device_worker_.post(
+        [this, add, endpoint = record.endpoint, mtu = record.mtu, alive = alive(), &loop = loop_] {
+            auto found = inspect_device(device_socket_, endpoint, add->netns.get(), mtu);
+            loop.post([this, add, alive, found = std::move(found)] {
+                if (alive.expired()) {
+                    return;
+                }
+                if (found && found->empty()) {
+                    add->repeated = true;
+                    sink_.enforce(records_.at(add->interface).endpoint,
+                                  [this, add, alive](Result<void> done) {
+                                      if (!alive.expired()) {
+                                          on_enforced(add, std::move(done));
+                                      }
+                                  });
+                    return;
+                }
+                take_down(records_.at(add->interface), [this, add] {
+                    release_own(add->interface, [this, add] { fresh_add(add); });
+                });
+            });
+        });
+}
+
+std::optional<uint16_t> Attachments::take_slot() {
+    for (size_t i = 0; i < slots_.size(); ++i) {
+        if (!slots_.test(i)) {
+            slots_.set(i);
+            return static_cast<uint16_t>(i);
+        }
+    }
+    return std::nullopt;
+}
+
+void Attachments::fresh_add(const AddPtr& add) {
+    const CniRequest& request = add->request;
+    Record record;
+    record.network = request.conf.name;
+    record.boot_id = boot_id_;
+    record.mtu = request.conf.mtu != 0 ? request.conf.mtu : default_mtu_;
+    record.endpoint.ns = request.ns;
+    record.endpoint.pod = request.pod;
+    record.endpoint.container_id = request.attachment.container_id;
+    record.endpoint.container_interface = request.attachment.interface;
+    record.endpoint.interface = add->interface;
+    record.endpoint.netns = request.netns;
+    record.endpoint.host_mac = kHostMac;
+    if (const auto old = records_.find(add->interface); old != records_.end()) {
+        record.superseded = std::move(old->second.superseded);
+    }
+    const auto slot = take_slot();
+    if (slot) {
+        record.endpoint.slot = *slot;
+    }
+    add->record = record;
+    records_[add->interface] = std::move(record);
+    if (!slot) {
+        undo_add(add, {Code::TryAgainLater,
+                       "this node has the most workloads that it can have (" +
+                           std::to_string(slots_.size() - 1) + ")",
+                       {}});
+        return;
+    }
+    if (!add->netns) {
+        undo_add(add, {Code::InvalidEnvironment,
+                       "CNI_NETNS: " + request.netns + " is not a network namespace",
+                       {}});
+        return;
+    }
+    // Calico's plugin gives IPv4 unless told otherwise, and IPv6 only when told to.
+    add->assign.families =
+        request.conf.type == "calico"
+            ? DefaultFamilies{true, false}
+            : DefaultFamilies{pools_.has_usable(Family::V4), pools_.has_usable(Family::V6)};
+    assigning_->push(add);
+}
+
+void Attachments::on_assigned(const AddPtr& add, Result<Workload> workload) {
+    if (!workload) {
+        undo_add(add, to_cni_error(workload.error()));
+        return;
+    }
+    add->workload = std::move(*workload);
+    auto& endpoint = add->record.endpoint;
+    endpoint.addresses = add->workload.addresses;
+    endpoint.labels = std::move(add->workload.labels);
+    endpoint.service_account = std::move(add->workload.service_account);
+    endpoint.named_ports = std::move(add->workload.named_ports);
+    update_nat(endpoint);
+    add->device.host_name = add->interface;
+    add->device.container_name = endpoint.container_interface;
+    add->device.netns = add->netns.get();
+    add->device.mtu = add->record.mtu;
+    add->device.mac = add->workload.mac;
+    add->device.allow_ip_forwarding = add->request.conf.allow_ip_forwarding;
+    device_worker_.post([this, add, alive = alive(), &loop = loop_] {
+        auto ids = make_device(device_socket_, add->device);
+        loop.post([this, add, alive, ids = std::move(ids)]() mutable {
+            if (!alive.expired()) {
+                on_made(add, std::move(ids));
+            }
+        });
+    });
+}
+
+void Attachments::on_made(const AddPtr& add, Result<DeviceIds> ids) {
+    if (!ids) {
+        undo_add(add, to_cni_error(ids.error()));
+        return;
+    }
+    add->ids = *ids;
+    auto& endpoint = add->record.endpoint;
+    endpoint.ifindex = ids->host_ifindex;
+    endpoint.mac = ids->container_mac;
+    records_[add->interface] = add->record;
+    add->enforced = true; // from here on there is something to forget
+    sink_.enforce(endpoint, [this, add, alive = alive()](Result<void> done) {
+        if (!alive.expired()) {
+            on_enforced(add, std::move(done));
+        }
+    });
+}
+
+void Attachments::on_enforced(const AddPtr& add, Result<void> enforced) {
+    if (add->repeated) {
+        conclude(add, enforced ? Outcome(render(add->request, records_.at(add->interface)))
+                               : tl::unexpected(to_cni_error(enforced.error())));
+        return;
+    }
+    if (!enforced) {
+        undo_add(add, to_cni_error(enforced.error().within("enforce " + add->interface)));
+        return;
+    }
+    add->parts = 2;
+    device_worker_.post([this, add, alive = alive(), &loop = loop_] {
+        auto done =
+            connect_device(device_socket_, add->device, add->ids, add->record.endpoint.addresses);
+        loop.post([this, add, alive, done = std::move(done)]() mutable {
+            if (!alive.expired()) {
+                on_part_done(add, std::move(done));
+            }
+        });
+    });
+    store_worker_.post([this, add, alive = alive(), &loop = loop_] {
+        auto done = announce_addresses(store_, add->request, add->workload);
+        loop.post([this, add, alive, done = std::move(done)]() mutable {
+            if (!alive.expired()) {
+                on_part_done(add, std::move(done));
+            }
+        });
+    });
+}
+
+void Attachments::on_part_done(const AddPtr& add, Result<void> part) {
+    if (!part && !add->problem) {
+        add->problem = to_cni_error(part.error());
+    }
+    if (--add->parts > 0) {
+        return;
+    }
+    if (add->problem) {
+        undo_add(add, *add->problem);
+        return;
+    }
+    finish_add(add);
+}
+
+void Attachments::finish_add(const AddPtr& add) {
+    add->record.state = RecordState::Ready;
+    Record& record = records_[add->interface] = add->record;
+    save(record);
+    if (!record.superseded.empty()) {
+        schedule_retry();
+    }
+    // Pools may have changed since the endpoint was enforced.
+    pools_changed();
+    log_->debug("endpoint added interface={} container={}", add->interface,
+                add->request.attachment.container_id);
+    conclude(add, render(add->request, records_.at(add->interface)));
+}
+
+void Attachments::undo_add(const AddPtr& add, CniError error) {
+    log_->warn("ADD failed: {} code={} container={} pod={}/{}", error.message,
+               static_cast<int>(error.code), add->request.attachment.container_id, add->request.ns,
+               add->request.pod);
+    take_down(records_.at(add->interface), [this, add, error = std::move(error)] {
+        release_own(add->interface, [this, add, error] { conclude(add, tl::unexpected(error)); });
+    });
+}
+
+} // namespace manx::cni

@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: Apache-2.0
+// DEL and GC, and what is given back later; see attachments.h.
+#include "agent/cni/attachments.h"
+#include "agent/cni/attachments_state.h"
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+namespace manx::cni {
+
+namespace {
+
+constexpr auto kRetryInterval = std::chrono::seconds(5);
+
+} // namespace
+
+void Attachments::del(CniRequest request, UniqueFd netns, Answer answer) {
+    const std::string interface = interface_of(request);
+    auto shared_netns = std::make_shared<UniqueFd>(std::move(netns));
+    lock(interface,
+         [this, request = std::move(request), shared_netns, interface, answer = std::move(answer)] {
+             begin_del(request, std::move(*shared_netns), interface, [this, interface, answer] {
+                 answer(std::string{});
+                 unlock(interface);
+             });
+         });
+}
+
+void Attachments::begin_del(const CniRequest& request, UniqueFd netns, const std::string& interface,
+                            std::function<void()> done) {
+    const auto it = records_.find(interface);
+    const Attachment& attachment = request.attachment;
+    if (it != records_.end()) {
+        Record& record = it->second;
+        if (record.endpoint.container_id == attachment.container_id) {
+            take_down(record, [this, interface, done = std::move(done)]() mutable {
+                release_own(interface, std::move(done));
+            });
+            return;
+        }
+        for (const Superseded& old : record.superseded) {
+            if (old.container_id == attachment.container_id) {
+                release_superseded(interface, old, std::move(done));
+                return;
+            }
+        }
+    }
+    del_unknown(request, std::move(netns), interface, std::move(done));
+}
+
+// Nothing is recorded of the container: made by Calico's plugin, deleted before, or never added.
+void Attachments::del_unknown(const CniRequest& request, UniqueFd netns,
+                              const std::string& interface, std::function<void()> done) {
+    auto after_device = [this, request, interface, done = std::move(done)] {
+        free_addresses(request.conf.name, request.attachment.container_id, request.ns, request.pod,
+                       true, [this, request, interface, done](Result<void> freed) {
+                           if (!freed) {
+                               // Remembered beside whatever else there is for the interface.
+                               auto [it, created] = records_.try_emplace(interface);
+                               if (created) {
+                                   it->second.state = RecordState::Releasing;
+                                   it->second.boot_id = boot_id_;
+                                   it->second.endpoint.interface = interface;
+                               }
+                               it->second.superseded.push_back(
+                                   {request.conf.name, request.attachment.container_id,
+                                    request.attachment.interface, true});
+                               save(it->second);
+                               schedule_retry();
+                           }
+                           done();
+                       });
+    };
+    if (!netns) {
+        after_device();
+        return;
+    }
+    auto shared_netns = std::make_shared<UniqueFd>(std::move(netns));
+    removal_worker_.post([this, shared_netns, name = request.attachment.interface,
+                          after_device = std::move(after_device), alive = alive(), &loop = loop_] {
+        Result<void> removed;
+        if (auto host_end = host_end_of(removal_socket_, shared_netns->get(), name)) {
+            removed = remove_devices(removal_socket_, std::span(&*host_end, 1));
+        }
+        loop.post([this, removed = std::move(removed), after_device, alive, name] {
+            if (alive.expired()) {
+                return;
+            }
+            if (!removed) {
+                log_->error("device could not be removed: {} interface={}", removed.error().text(),
+                            name);
+            }
+            after_device();
+        });
+    });
+}
+
+void Attachments::take_down(const Record& record, std::function<void()> done) {
+    const auto& endpoint = record.endpoint;
+    if (endpoint.ifindex == 0 && record.state == RecordState::Releasing) {
+        done();
+        return;
+    }
+    sink_.forget(endpoint.interface);
+    auto removal = std::make_shared<Remove>();
+    removal->interface = endpoint.interface;
+    removal->ifindex = endpoint.ifindex;
+    removal->done = [this, interface = endpoint.interface, done = std::move(done)] {
+        Record& gone = records_.at(interface);
+        slots_.reset(gone.endpoint.slot);
+        slots_.set(0);
+        gone.endpoint.slot = 0;
+        gone.endpoint.ifindex = 0;
+        done();
+    };
+    removing_->push(std::move(removal));
+}
+
+void Attachments::free_addresses(const std::string& network, const std::string& container_id,
+                                 const std::string& ns, const std::string& pod, bool legacy,
+                                 std::function<void(Result<void>)> done) {
+    auto item = std::make_shared<Free>();
+    item->handle = ipam_handle(network, container_id);
+    if (legacy && !pod.empty()) {
+        item->legacy_handle = ns + "." + pod;
+    }
+    item->ns = ns;
+    item->pod = pod;
+    item->container_id = container_id;
+    item->done = std::move(done);
+    freeing_->push(std::move(item));
+}
+
+void Attachments::release_own(const std::string& interface, std::function<void()> done) {
+    Record& record = records_.at(interface);
+    record.state = RecordState::Releasing;
+    if (record.endpoint.container_id.empty()) {
+        drop_if_done(interface);
+        done();
+        return;
+    }
+    free_addresses(record.network, record.endpoint.container_id, record.endpoint.ns,
+                   record.endpoint.pod, false,
+                   [this, interface, done = std::move(done)](Result<void> freed) {
+                       Record& own = records_.at(interface);
+                       if (freed) {
+                           own.endpoint.container_id.clear();
+                       } else {
+                           log_->warn("addresses are given back later: {} interface={} "
+                                      "container={}",
+                                      freed.error().text(), interface, own.endpoint.container_id);
+                       }
+                       drop_if_done(interface);
+                       done();
+                   });
+}
+
+void Attachments::release_superseded(const std::string& interface, const Superseded& old,
+                                     std::function<void()> done) {
+    // No pod: its annotations belong to the newer container.
+    free_addresses(
+        old.network, old.container_id, {}, {}, false,
+        [this, interface, id = old.container_id, done = std::move(done)](Result<void> freed) {
+            Record& record = records_.at(interface);
+            auto& all = record.superseded;
+            const auto it = std::find_if(all.begin(), all.end(),
+                                         [&](const auto& s) { return s.container_id == id; });
+            if (it != all.end() && freed) {
+                all.erase(it);
+            } else if (it != all.end()) {
+                it->deleted = true;
+                log_->warn("addresses are given back later: {} interface={} container={}",
+                           freed.error().text(), interface, id);
+            }
+            drop_if_done(interface);
+            done();
+        });
+}
+
+// A record whose container is gone stays for as long as it names something to give back.
+void Attachments::drop_if_done(const std::string& interface) {
+    const auto it = records_.find(interface);
+    Record& record = it->second;
+    const bool own =
+        record.state != RecordState::Releasing || !record.endpoint.container_id.empty();
+    if (own || !record.superseded.empty()) {
+        save(record);
+        schedule_retry();
+        return;
+    }
+    if (auto removed = folder_.remove(interface); !removed) {
+        log_->error("state of an endpoint could not be removed: {}", removed.error().text());
+    }
+    records_.erase(it);
+}
+
+void Attachments::schedule_retry() {
+    const bool needed = std::any_of(records_.begin(), records_.end(), [](const auto& entry) {
+        const Record& record = entry.second;
+        return (record.state == RecordState::Releasing && !record.endpoint.container_id.empty()) ||
+               std::any_of(record.superseded.begin(), record.superseded.end(),
+                           [](const auto& s) { return s.deleted; });
+    });
+    if (!needed || retry_timer_) {
+        return;
+    }
+    auto timer = loop_.add_timer(kRetryInterval, [this] {
+        retry_timer_ = {};
+        retry_releases();
+    });
+    if (timer) {
+        retry_timer_ = std::move(*timer);
+    }
+}
+
+void Attachments::retry_releases() {
+    std::vector<std::string> interfaces;
+    for (const auto& [interface, record] : records_) {
+        interfaces.push_back(interface);
+    }
+    for (const std::string& interface : interfaces) {
+        lock(interface, [this, interface] {
+            const auto it = records_.find(interface);
+            if (it == records_.end()) {
+                unlock(interface);
+                return;
+            }
+            const Record& record = it->second;
+            const auto old = std::find_if(record.superseded.begin(), record.superseded.end(),
+                                          [](const auto& s) { return s.deleted; });
+            auto done = [this, interface] { unlock(interface); };
+            if (record.state == RecordState::Releasing && !record.endpoint.container_id.empty()) {
+                release_own(interface, done);
+            } else if (old != record.superseded.end()) {
+                release_superseded(interface, *old, done);
+            } else {
+                unlock(interface);
+            }
+        });
+    }
+}
+
+void Attachments::collect_garbage(const CniRequest& request, Answer answer) {
+    // Calls as DEL would make them, for every attachment of the network that is not valid.
+    std::vector<CniRequest> gone;
+    const auto consider = [&](const Record& record, const std::string& network,
+                              const Attachment& attachment) {
+        if (network != request.conf.name || attachment.container_id.empty() ||
+            request.conf.valid_attachments.contains(attachment)) {
+            return;
+        }
+        CniRequest call;
+        call.command = Command::Del;
+        call.attachment = attachment;
+        call.ns = record.endpoint.ns;
+        call.pod = record.endpoint.pod;
+        call.conf.name = network;
+        gone.push_back(std::move(call));
+    };
+    for (const auto& [interface, record] : records_) {
+        // An ADD under way is newer than the runtime's list.
+        if (record.state != RecordState::Adding) {
+            consider(record, record.network,
+                     {record.endpoint.container_id, record.endpoint.container_interface});
+        }
+        for (const Superseded& old : record.superseded) {
+            consider(record, old.network, {old.container_id, old.container_interface});
+        }
+    }
+    if (gone.empty()) {
+        answer(std::string{});
+        return;
+    }
+    log_->info("GC: attachments that are not valid any more count={} network={}", gone.size(),
+               request.conf.name);
+    auto open = std::make_shared<size_t>(gone.size());
+    for (CniRequest& call : gone) {
+        del(std::move(call), {}, [open, answer](const Outcome&) {
+            if (--*open == 0) {
+                answer(std::string{});
+            }
+        });
+    }
+}
+
+} // namespace manx::cni

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+// The attachments of this node and what happens to them: ADD, DEL, CHECK, GC, and what is left
+// after a restart. Calls for one interface wait for each other; all others run side by side:
+// addresses are taken in batches on one worker, devices are made on a second and removed in
+// batches on a third, annotations are written on a fourth, and policy is the EndpointSink's.
+//
+//   ADD   record (adding) -> addresses -> device, both ends down -> enforce
+//         -> ends up, routes | annotations of the pod -> record (ready) -> answer
+//   DEL   forget -> device away -> addresses back, annotations -> record away -> answer
+//
+// What fails in ADD is undone before the error is told. What DEL cannot give back now (datastore
+// not there) it keeps as a record and tries again; it answers well all the same.
+//
+// Threading: all on the loop's thread.
+#pragma once
+
+#include "agent/cni/address_source.h"
+#include "agent/cni/batch.h"
+#include "agent/cni/device.h"
+#include "agent/cni/endpoint_sink.h"
+#include "agent/cni/pool_view.h"
+#include "agent/cni/record.h"
+#include "agent/cni/request.h"
+#include "agent/cni/workload.h"
+#include "agent/datastore/store.h"
+#include "base/event_loop.h"
+#include "base/log.h"
+#include "base/unique_fd.h"
+#include "base/worker.h"
+
+#include <bitset>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace manx::cni {
+
+// What a call comes to: text for standard output, or an error.
+using Outcome = tl::expected<std::string, CniError>;
+using Answer = std::function<void(Outcome)>;
+
+class Attachments {
+public:
+    struct Dependencies {
+        EventLoop& loop;
+        datastore::Store& store;
+        AddressSource& addresses;
+        EndpointSink& sink;
+    };
+
+    static Result<std::unique_ptr<Attachments>> open(const Dependencies& with,
+                                                     const std::string& state_dir);
+    Attachments(const Attachments&) = delete;
+    Attachments& operator=(const Attachments&) = delete;
+    ~Attachments();
+
+    // From the records: endpoints whose device is there are given to the sink and get their routes
+    // back; everything else is undone. Once, before the first call.
+    Result<void> restore();
+
+    // netns: the container's namespace; no fd: it does not exist (any more).
+    void add(CniRequest request, UniqueFd netns, Answer answer);
+    void del(CniRequest request, UniqueFd netns, Answer answer);
+    void check(CniRequest request, UniqueFd netns, Answer answer);
+    void collect_garbage(const CniRequest& request, Answer answer);
+
+    // MTU of devices whose configuration does not say.
+    void set_default_mtu(uint32_t mtu) { default_mtu_ = mtu; }
+
+    [[nodiscard]] PoolView& pools() { return pools_; }
+
+    // After a change of the pools: endpoints whose masquerading follows from them.
+    void pools_changed();
+    // The device or a route of the workload vanished: routes are written again.
+    void repair_routes(uint32_t ifindex);
+
+    [[nodiscard]] std::vector<dataplane::LocalEndpoint> endpoints() const; // those that are ready
+    [[nodiscard]] size_t count(RecordState state) const;
+
+private:
+    struct Add;    // an ADD under way
+    struct Remove; // a device on its way out
+    struct Free;   // addresses on their way back
+    using AddPtr = std::shared_ptr<Add>;
+
+    Attachments(const Dependencies& with, RecordFolder folder, std::string boot_id,
+                netlink::Socket for_devices, netlink::Socket for_removals, netlink::Socket own);
+
+    // One call at a time per interface.
+    void lock(const std::string& interface, std::function<void()> fn);
+    void unlock(const std::string& interface);
+    // The record that knows the container, as its own or as a superseded one.
+    [[nodiscard]] const Record* find(const Attachment& attachment) const;
+    [[nodiscard]] std::string interface_of(const CniRequest& request) const;
+
+    // attachment_add.cpp
+    void begin_add(const AddPtr& add);
+    void repeat_add(const AddPtr& add);
+    void fresh_add(const AddPtr& add);
+    void on_assigned(const AddPtr& add, Result<Workload> workload);
+    void on_made(const AddPtr& add, Result<DeviceIds> ids);
+    void on_enforced(const AddPtr& add, Result<void> enforced);
+    void on_part_done(const AddPtr& add, Result<void> part);
+    void finish_add(const AddPtr& add);
+    void undo_add(const AddPtr& add, CniError error);
+    void conclude(const AddPtr& add, Outcome outcome);
+    std::optional<uint16_t> take_slot();
+
+    // attachment_del.cpp
+    void begin_del(const CniRequest& request, UniqueFd netns, const std::string& interface,
+                   std::function<void()> done);
+    void del_unknown(const CniRequest& request, UniqueFd netns, const std::string& interface,
+                     std::function<void()> done);
+    // Forgets the endpoint and removes its device.
+    void take_down(const Record& record, std::function<void()> done);
+    void free_addresses(const std::string& network, const std::string& container_id,
+                        const std::string& ns, const std::string& pod, bool legacy,
+                        std::function<void(Result<void>)> done);
+    // Gives back what the record's own container holds, then drops or keeps the record.
+    void release_own(const std::string& interface, std::function<void()> done);
+    void release_superseded(const std::string& interface, const Superseded& old,
+                            std::function<void()> done);
+    void drop_if_done(const std::string& interface);
+    void retry_releases();
+    void schedule_retry();
+
+    void save(const Record& record);
+    void update_nat(dataplane::LocalEndpoint& endpoint) const;
+
+    [[nodiscard]] std::weak_ptr<bool> alive() const { return alive_; }
+
+    EventLoop& loop_;
+    datastore::Store& store_;
+    AddressSource& source_;
+    EndpointSink& sink_;
+    log::Logger log_;
+    RecordFolder folder_;
+    std::string boot_id_;
+    netlink::Socket device_socket_;  // of device_worker_
+    netlink::Socket removal_socket_; // of removal_worker_
+    netlink::Socket socket_;         // of the loop's thread
+    PoolView pools_;
+    uint32_t default_mtu_ = 1500;
+    std::map<std::string, Record> records_; // by interface
+    std::map<std::string, std::deque<std::function<void()>>> locks_;
+    std::bitset<4096> slots_; // taken ones; MANX_SLOTS
+    EventSource retry_timer_;
+    EventSource sync_timer_;
+    std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+
+    // Workers go first when the object goes: nothing below uses them, all above outlives them.
+    Worker store_worker_{"cni-store"};
+    Worker address_worker_{"cni-address"};
+    Worker device_worker_{"cni-device"};
+    Worker removal_worker_{"cni-remove"};
+    std::unique_ptr<Batch<AddPtr>> assigning_;
+    std::unique_ptr<Batch<std::shared_ptr<Remove>>> removing_;
+    std::unique_ptr<Batch<std::shared_ptr<Free>>> freeing_;
+};
+
+} // namespace manx::cni

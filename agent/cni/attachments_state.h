@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+// Calls under way, for the files that implement Attachments.
+#pragma once
+
+#include "agent/cni/attachments.h"
+
+namespace manx::cni {
+
+struct Attachments::Add {
+    CniRequest request;
+    UniqueFd netns;
+    Answer answer;
+    std::string interface;
+    Record record;
+    AssignItem assign;
+    Workload workload;
+    DeviceSpec device;
+    DeviceIds ids;
+    int parts = 0; // of the last step, still running
+    std::optional<CniError> problem;
+    bool enforced = false;
+    bool repeated = false; // answered from what is there
+};
+
+struct Attachments::Remove {
+    std::string interface;
+    uint32_t ifindex = 0; // 0: by name alone
+    Result<void> result;
+    std::function<void()> done;
+};
+
+struct Attachments::Free {
+    std::string handle;
+    std::string legacy_handle; // empty: none
+    std::string ns;
+    std::string pod; // empty: no annotations to take back
+    std::string container_id;
+    Result<void> result;
+    std::function<void(Result<void>)> done;
+};
+
+} // namespace manx::cni

@@ -1,0 +1,318 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/cni/server.h"
+
+#include "agent/cni/protocol.h"
+#include "agent/netlink/netns.h"
+
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <unistd.h>
+
+namespace manx::cni {
+
+namespace {
+
+constexpr int kBacklog = 1024;
+
+std::string_view value_of(const WireRequest& wire, std::string_view name) {
+    for (const auto& [key, value] : wire.environment) {
+        if (key == name) {
+            return value;
+        }
+    }
+    return {};
+}
+
+} // namespace
+
+// One plugin process at the other end.
+struct CniServer::Connection {
+    UniqueFd fd;
+    UniqueFd netns;    // came with the request
+    std::string bytes; // of the request, then of the answer
+    std::chrono::steady_clock::time_point since = std::chrono::steady_clock::now();
+    EventSource source;
+};
+
+Result<std::unique_ptr<CniServer>> CniServer::create(const Dependencies& with,
+                                                     const ServerOptions& options) {
+    TRY_ASSIGN(auto attachments, Attachments::open(with, options.state_dir));
+    return std::unique_ptr<CniServer>(new CniServer(with.loop, options, std::move(attachments)));
+}
+
+CniServer::CniServer(EventLoop& loop, ServerOptions options,
+                     std::unique_ptr<Attachments> attachments)
+    : loop_(loop), options_(std::move(options)), log_(log::get("cni")),
+      attachments_(std::move(attachments)) {
+}
+
+CniServer::~CniServer() {
+    if (listener_) {
+        unlink(options_.socket_path.c_str());
+    }
+}
+
+Result<void> CniServer::start() {
+    TRY(attachments_->restore());
+    return listen();
+}
+
+Result<void> CniServer::listen() {
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    const std::string& path = options_.socket_path;
+    if (path.size() >= sizeof address.sun_path) {
+        return fail(ErrorKind::ConfigInvalid, "CNI socket " + path + ": the path is too long");
+    }
+    std::memcpy(address.sun_path, path.data(), path.size());
+    UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    if (!fd) {
+        return fail_errno("CNI socket");
+    }
+    // Left behind by an agent that was killed; two agents of one node exclude each other elsewhere.
+    unlink(path.c_str());
+    if (bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 ||
+        chmod(path.c_str(), 0600) != 0 || ::listen(fd.get(), kBacklog) != 0) {
+        return fail_errno("CNI socket " + path);
+    }
+    TRY_ASSIGN(listener_source_,
+               loop_.add_io(fd.get(), EPOLLIN, [this](uint32_t) { on_connect(); }));
+    listener_ = std::move(fd);
+    return {};
+}
+
+void CniServer::on_connect() {
+    // All that wait, so that a burst gets on its way together.
+    while (true) {
+        UniqueFd fd(accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+        if (!fd) {
+            return;
+        }
+        const uint64_t id = next_id_++;
+        auto connection = std::make_unique<Connection>();
+        connection->fd = std::move(fd);
+        auto source =
+            loop_.add_io(connection->fd.get(), EPOLLIN, [this, id](uint32_t) { on_readable(id); });
+        if (!source) {
+            log_->error("CNI connection: {}", source.error().text());
+            continue;
+        }
+        connection->source = std::move(*source);
+        connections_.emplace(id, std::move(connection));
+        on_readable(id); // the request is there already, as a rule
+    }
+}
+
+void CniServer::on_readable(uint64_t id) {
+    Connection& connection = *connections_.at(id);
+    std::array<char, 16384> chunk{};
+    while (true) {
+        iovec part{chunk.data(), chunk.size()};
+        alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
+        msghdr message{};
+        message.msg_iov = &part;
+        message.msg_iovlen = 1;
+        message.msg_control = control.data();
+        message.msg_controllen = control.size();
+        const ssize_t n = recvmsg(connection.fd.get(), &message, MSG_CMSG_CLOEXEC);
+        if (n < 0) {
+            if (errno == EINTR) {
+                continue;
+            }
+            if (errno != EAGAIN) {
+                connections_.erase(id);
+            }
+            return;
+        }
+        if (const cmsghdr* rights = CMSG_FIRSTHDR(&message);
+            rights != nullptr && rights->cmsg_type == SCM_RIGHTS &&
+            rights->cmsg_len == CMSG_LEN(sizeof(int))) {
+            int netns = -1;
+            std::memcpy(&netns, CMSG_DATA(rights), sizeof netns);
+            connection.netns.reset(netns);
+        }
+        if (n == 0) { // gone before it had said everything
+            connections_.erase(id);
+            return;
+        }
+        connection.bytes.append(chunk.data(), static_cast<size_t>(n));
+        if (connection.bytes.size() < kHeaderSize) {
+            continue;
+        }
+        const WireHeader header = decode_header(connection.bytes);
+        if (header.first != kRequestMagic || header.length > kMaxBody) {
+            log_->warn("CNI connection speaks another protocol");
+            connections_.erase(id);
+            return;
+        }
+        if (connection.bytes.size() >= kHeaderSize + header.length) {
+            connection.source = {};
+            on_request(id);
+            return;
+        }
+    }
+}
+
+void CniServer::on_request(uint64_t id) {
+    Connection& connection = *connections_.at(id);
+    const auto wire = decode_body(std::string_view(connection.bytes).substr(kHeaderSize));
+    if (!wire) {
+        reply(id, "0.1.0",
+              tl::unexpected(CniError{Code::DecodeFailure, "request not understood", {}}));
+        return;
+    }
+    connection.bytes = {};
+    auto request = parse_request(*wire);
+    // Also of a configuration that is refused for another reason.
+    std::string version = request ? request->conf.version : std::string("0.1.0");
+    if (!request) {
+        if (const auto conf = parse_conf(wire->input)) {
+            version = conf->version;
+        }
+    }
+    const std::string command(value_of(*wire, "CNI_COMMAND"));
+    auto answer = [this, id, version, command, since = connection.since,
+                   alive = std::weak_ptr(alive_)](const Outcome& outcome) {
+        if (alive.expired()) {
+            return;
+        }
+        account(command, since, !outcome);
+        reply(id, version, outcome);
+    };
+    if (!request) {
+        answer(tl::unexpected(request.error()));
+        return;
+    }
+    dispatch(std::move(*request), std::move(connection.netns), std::move(answer));
+}
+
+void CniServer::dispatch(CniRequest request, UniqueFd netns, Answer answer) {
+    if (netns && !netlink::is_netns(netns.get())) {
+        netns.reset(); // the plain file that is left of a namespace's mount point
+    }
+    switch (request.command) {
+    case Command::Add:
+        if (!not_ready_.empty()) {
+            answer(tl::unexpected(CniError{Code::TryAgainLater, not_ready_, {}}));
+            return;
+        }
+        attachments_->add(std::move(request), std::move(netns), std::move(answer));
+        return;
+    case Command::Del:
+        attachments_->del(std::move(request), std::move(netns), std::move(answer));
+        return;
+    case Command::Check:
+        attachments_->check(std::move(request), std::move(netns), std::move(answer));
+        return;
+    case Command::Gc:
+        attachments_->collect_garbage(request, std::move(answer));
+        return;
+    case Command::Status:
+        answer(status(request));
+        return;
+    }
+}
+
+Outcome CniServer::status(const CniRequest& request) const {
+    const auto unavailable = [](std::string why) {
+        return tl::unexpected(CniError{Code::NotAvailable, std::move(why), {}});
+    };
+    if (!not_ready_.empty()) {
+        return unavailable(not_ready_);
+    }
+    const PoolView& pools = attachments_->pools();
+    const NetConf& conf = request.conf;
+    const bool v4 = pools.has_usable(Family::V4) || !conf.pools4.empty();
+    const bool v6 = pools.has_usable(Family::V6) || !conf.pools6.empty();
+    if (conf.assign_ipv4 == true && !v4) {
+        return unavailable("no IPv4 pool gives addresses to pods of this node");
+    }
+    if (conf.assign_ipv6 == true && !v6) {
+        return unavailable("no IPv6 pool gives addresses to pods of this node");
+    }
+    if (!v4 && !v6) {
+        return unavailable("no IP pool gives addresses to pods of this node");
+    }
+    return std::string{};
+}
+
+void CniServer::reply(uint64_t id, std::string_view version, const Outcome& outcome) {
+    const auto it = connections_.find(id);
+    if (it == connections_.end()) {
+        return;
+    }
+    const std::string text = outcome ? *outcome : render_error(version, outcome.error());
+    Connection& connection = *it->second;
+    connection.bytes =
+        encode_header({outcome ? 0U : 1U, static_cast<uint32_t>(text.size())}) + text;
+    on_writable(id);
+}
+
+void CniServer::on_writable(uint64_t id) {
+    Connection& connection = *connections_.at(id);
+    const ssize_t sent =
+        send(connection.fd.get(), connection.bytes.data(), connection.bytes.size(), MSG_NOSIGNAL);
+    if (sent < 0 && errno != EAGAIN && errno != EINTR) {
+        // The runtime gave up; it repeats the call, or calls DEL.
+        log_->debug("the plugin was gone before its answer");
+        connections_.erase(id);
+        return;
+    }
+    connection.bytes.erase(0, static_cast<size_t>(std::max<ssize_t>(sent, 0)));
+    if (connection.bytes.empty()) {
+        connections_.erase(id);
+        return;
+    }
+    if (!connection.source) { // longer than the socket's buffer
+        auto source =
+            loop_.add_io(connection.fd.get(), EPOLLOUT, [this, id](uint32_t) { on_writable(id); });
+        if (!source) {
+            connections_.erase(id);
+            return;
+        }
+        connection.source = std::move(*source);
+    }
+}
+
+void CniServer::account(std::string_view command, std::chrono::steady_clock::time_point since,
+                        bool failed) {
+    const auto took = static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(
+                                                std::chrono::steady_clock::now() - since)
+                                                .count());
+    auto it = statistics_.find(command);
+    if (it == statistics_.end()) {
+        // Not by what a caller made up.
+        constexpr std::array<std::string_view, 5> kKnown = {"ADD", "DEL", "CHECK", "GC", "STATUS"};
+        const bool known = std::find(kKnown.begin(), kKnown.end(), command) != kKnown.end();
+        it = statistics_.try_emplace(known ? std::string(command) : "other").first;
+    }
+    CommandStatistics& one = it->second;
+    ++one.calls;
+    one.errors += failed ? 1 : 0;
+    one.microseconds += took;
+    one.longest_microseconds = std::max(one.longest_microseconds, took);
+}
+
+void CniServer::upsert_pool(const api::IpPool& pool) {
+    attachments_->pools().upsert(pool);
+    attachments_->pools_changed();
+}
+
+void CniServer::remove_pool(const std::string& name) {
+    attachments_->pools().remove(name);
+    attachments_->pools_changed();
+}
+
+void CniServer::set_node_labels(api::LabelMap labels) {
+    attachments_->pools().set_node_labels(std::move(labels));
+}
+
+} // namespace manx::cni

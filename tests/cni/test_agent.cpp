@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+// The CNI half of the agent as a program of its own, for tests that kill it: the real server, IPAM
+// and SQLite store, and a sink that takes every endpoint at its word.
+//
+//   cni_test_agent STORE STATE_DIR SOCKET NODE [PODS]
+//
+// With PODS it first fills the store: node, pools, and pods default/pod-0 and so on. Prints "ready"
+// once it serves.
+#include "agent/api/pool.h"
+#include "agent/app/syncer.h"
+#include "agent/cni/ipam_addresses.h"
+#include "agent/cni/server.h"
+#include "agent/datastore/sqlite_store.h"
+#include "agent/ipam/ipam.h"
+#include "base/event_loop.h"
+#include "base/log.h"
+#include "tests/cni/seed.h"
+
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+
+namespace {
+
+class Believer : public manx::cni::EndpointSink {
+public:
+    explicit Believer(manx::EventLoop& loop) : loop_(loop) {}
+
+    void enforce(const manx::dataplane::LocalEndpoint& /*endpoint*/, Done done) override {
+        loop_.post([done = std::move(done)] { done({}); });
+    }
+
+    void forget(const std::string& /*interface*/) override {}
+
+private:
+    manx::EventLoop& loop_;
+};
+
+manx::Result<int> run(int argc, char** argv) {
+    TRY_ASSIGN(auto loop, manx::EventLoop::create());
+    TRY_ASSIGN(auto store, manx::datastore::open_sqlite(argv[1]));
+    if (argc > 5) {
+        TRY(manx::test::seed_cluster(*store, argv[4], std::atoi(argv[5])));
+    }
+    manx::ipam::Allocator allocator(*store, argv[4]);
+    TRY(allocator.watch());
+    manx::cni::IpamAddresses addresses(allocator, argv[4]);
+    Believer sink(*loop);
+    TRY_ASSIGN(auto server,
+               manx::cni::CniServer::create({*loop, *store, addresses, sink}, {argv[3], argv[2]}));
+    manx::app::Syncer syncer(*loop, *store);
+    syncer.on<manx::api::IpPool>(
+        manx::api::Kind::IpPool, [&](const auto& pool) { server->upsert_pool(pool); },
+        [&](const auto& key) { server->remove_pool(key.name); });
+    bool told = false;
+    syncer.on_batch([&](bool synced) {
+        if (synced && !told) {
+            told = true;
+            server->set_ready();
+            std::puts("ready");
+            std::fflush(stdout);
+        }
+    });
+    TRY_ASSIGN(auto stop, loop->add_signal(SIGTERM, [&] { loop->quit(0); }));
+    TRY(syncer.start());
+    TRY(server->start());
+    return loop->run();
+}
+
+} // namespace
+
+int main(int argc, char** argv) {
+    manx::log::configure(std::getenv("MANX_LOG_LEVEL") != nullptr ? std::getenv("MANX_LOG_LEVEL")
+                                                                  : "warn");
+    if (argc < 5) {
+        std::fputs("usage: cni_test_agent STORE STATE_DIR SOCKET NODE [PODS]\n", stderr);
+        return 2;
+    }
+    auto code = run(argc, argv);
+    if (!code) {
+        std::fprintf(stderr, "cni_test_agent: %s\n", code.error().text().c_str());
+        return 1;
+    }
+    return *code;
+}
