@@ -5,6 +5,7 @@ Called by scripts/demo, which builds first.
 """
 
 import argparse
+import collections
 import concurrent.futures
 import contextlib
 import os
@@ -135,17 +136,17 @@ class Demo:
         self.report.show("ip route", node.run(["ip", "route"]).stdout)
         self.report.show("ip -6 route", node.run(["ip", "-6", "route"]).stdout)
         self.report.show("birdc show protocols", node.birdc("show", "protocols"))
-        for router in [r for r in self.cluster.routers if r.router.sessions][:2]:
-            self.report.say(f"  On {router.router.name}:")
-            for family in (4, 6):
-                self.report.show(*router.show(family))
-                for route in router.routes(family):
-                    if route["best"]:
-                        self.report.say(
-                            f"    {route['prefix']} from {route['from']}: AS path "
-                            f"{route['path'] or 'empty'}, communities "
-                            f"{' '.join(route['communities']) or 'none'}"
-                        )
+        speakers = [r for r in self.cluster.routers if r.router.sessions]
+        for router in sorted(speakers, key=lambda r: r.router.is_core)[:2]:
+            self.report.say(f"  On {router.router.name}, {router.software}:")
+            self.report.show(*router.show(4))
+            for route in (r for family in (4, 6) for r in router.routes(family) if r["best"]):
+                self.report.say(
+                    f"    {route['prefix']} from {route['from']}: AS path "
+                    f"{route['path'] or 'empty'}, communities "
+                    f"{' '.join(route['communities']) or 'none'}"
+                )
+            self.report.say()
 
     def node_with_most_pods(self):
         return max(self.cluster.nodes, key=lambda n: sum(p.node is n for p in self.pods))
@@ -173,8 +174,8 @@ class Demo:
             f"  {len(asked)} questions in {took:.1f} s: {sum(expected)} to be answered, "
             f"{len(asked) - sum(expected)} to be met with silence"
         )
-        self.report.say("  Rows ask, columns answer; T TCP, U UDP, I ICMP, IPv4 then IPv6;")
-        self.report.say("  lower case: some of the ports; -: none; !: not as expected")
+        self.report.say("  Rows ask, columns answer; T TCP, U UDP, I ICMP; lower case: some of the")
+        self.report.say("  ports; -: none; IPv4/IPv6 where they differ; !: not as expected")
         for row in matrix.table(everyone, asked):
             self.report.say("  " + row)
         self.report.say()
@@ -207,20 +208,18 @@ class Demo:
                 "; ".join(f"{matrix.describe(q)}: none on {n}" for q, n in absent[:3])
                 + f" ({len(absent)} absent)",
             )
+        names, dropped = bpf.reasons(), 0
         for node in self.cluster.nodes:
             moved = bpf.difference(after[node.name], before[node.name])
-            drops = {k: v for k, v in moved.items() if k[2] in bpf.DROPS}
+            dropped += sum(v for k, v in moved.items() if k[2] in bpf.POLICY_DROPS)
+            told = collections.Counter()
+            for (_, _, reason), packets in moved.items():
+                told[names.get(reason, str(reason))] += packets
             self.report.say(
-                f"  {node.name}: {sum(moved.values())} packets seen by BPF, "
-                f"{sum(drops.values())} of them dropped"
+                f"  {node.name}: {sum(told.values())} packets: "
+                + ", ".join(f"{n} {name}" for name, n in told.most_common())
             )
         denied = [q for q in asked if not q.note["allowed"] and not q.answered]
-        dropped = sum(
-            v
-            for n in self.cluster.nodes
-            for k, v in bpf.difference(after[n.name], before[n.name]).items()
-            if k[2] in (32, 33, 40)
-        )
         self.report.check(
             dropped >= len(denied),
             f"each of {len(denied)} denied questions met a policy drop ({dropped} packets)",

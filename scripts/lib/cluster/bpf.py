@@ -3,13 +3,23 @@
 
 import ipaddress
 import json
+import os
+import re
 
+ROOT = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", "..", ".."))
+VERDICTS = os.path.join(ROOT, "maps", "abi", "verdict.h")
 MAPS = "/sys/fs/bpf/manx/maps"
 
-# Of maps/abi/verdict.h and flow.h.
+# Of maps/abi/verdict.h.
 FROM_WORKLOAD, TO_WORKLOAD, FROM_UPLINK, TO_UPLINK = range(4)
-DROPS = range(32, 64)
-WAY_KINDS = {0: "unknown", 1: "stack", 2: "peer", 3: "host", 4: "neigh"}
+POLICY_DROPS = (32, 33, 40)
+
+
+def reasons():
+    """Number -> name, from the header that the programs are compiled with."""
+    with open(VERDICTS, encoding="utf-8") as f:
+        found = re.findall(r"MANX_((?:PASS|DROP)_[A-Z_]+) = (\d+)", f.read())
+    return {int(n): name.lower().replace("_", " ") for name, n in found}
 
 
 def dump(node, name):

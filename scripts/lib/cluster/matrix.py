@@ -174,8 +174,9 @@ def describe(question):
 
 
 def table(everyone, asked):
-    """Rows ask, columns answer: T, U and I for TCP, UDP and ICMP, IPv4 then IPv6; lower case where
-    only some ports are answered, - where none, ! where it is not as expected."""
+    """Rows ask, columns answer: T, U and I for TCP, UDP and ICMP; lower case where only some ports
+    are answered, - where none, ! where it is not as expected. Families that differ are told apart
+    as IPv4/IPv6."""
     cells = collections.defaultdict(list)
     for q in asked:
         cells[q.note["source"].title, q.note["target"].title, q.note["family"], q.protocol].append(
@@ -185,7 +186,7 @@ def table(everyone, asked):
     def letter(source, target, family, protocol):
         there = cells.get((source.title, target.title, family, protocol))
         if not there:
-            return " "
+            return ""
         if not all(map(as_expected, there)):
             return "!"
         answered = sum(q.answered for q in there)
@@ -193,17 +194,21 @@ def table(everyone, asked):
             return protocol[0].upper()
         return protocol[0] if answered else "-"
 
-    width = max(len(p.title) for p in everyone) + 5
-    rows = [" " * width + "".join(f"{i:^8}" for i in range(1, len(everyone) + 1))]
-    for number, source in enumerate(everyone, 1):
-        row = f"{number:>3} {source.title:<{width - 4}}"
-        for target in everyone:
-            text = " ".join(
-                "".join(letter(source, target, f, p) for p in ("tcp", "udp", "icmp"))
-                for f in (4, 6)
-            )
-            row += f"{text if source is not target else '   .   ':^8}"
-        rows.append(row.rstrip())
+    def cell(source, target):
+        both = [
+            "".join(letter(source, target, f, p) for p in ("tcp", "udp", "icmp")) for f in (4, 6)
+        ]
+        if source is target:
+            return "."
+        return both[0] if both[0] == both[1] else "/".join(both)
+
+    texts = [[cell(a, b) for b in everyone] for a in everyone]
+    wide = max(4, *(len(t) + 1 for row in texts for t in row))
+    title = max(len(p.title) for p in everyone) + 5
+    rows = [" " * title + "".join(f"{i:^{wide}}" for i in range(1, len(everyone) + 1))]
+    for number, (party, row) in enumerate(zip(everyone, texts), 1):
+        line = f"{number:>3} {party.title:<{title - 4}}"
+        rows.append((line + "".join(f"{t:^{wide}}" for t in row)).rstrip())
     return rows
 
 

@@ -3,6 +3,7 @@
 
 import dataclasses
 import hashlib
+import ipaddress
 import json
 import os
 
@@ -38,8 +39,8 @@ class Pod:
         """Family -> address, from the plugin's result."""
         found = {}
         for entry in (self.result or {}).get("ips", []):
-            address = entry["address"].split("/")[0]
-            found[6 if ":" in address else 4] = address
+            address = ipaddress.ip_interface(entry["address"]).ip
+            found[address.version] = str(address)
         return found
 
     @property
