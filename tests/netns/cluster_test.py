@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -110,11 +111,15 @@ def furnish(cluster, items):
     for o in (i for i in items if i["kind"] == "Pod"):
         pod = pods.from_object(cluster.state, o, cluster.node(o["spec"]["nodeName"]))
         pods.add(pod, cluster.binaries)
-        prober = probe.Prober(pod.title, pod.netns, cluster.state.log("probers"))
-        serve = {"name": pod.title, "addresses": list(pod.addresses.values())}
-        prober.order({"serve": {**serve, "tcp": [PORT], "udp": [PORT]}})
-        made[pod.name] = (pod, prober)
+        made[pod.name] = (pod, serve(cluster, pod))
     return made
+
+
+def serve(cluster, pod):
+    prober = probe.Prober(pod.title, pod.netns, cluster.state.log("probers"))
+    order = {"name": pod.title, "addresses": list(pod.addresses.values())}
+    prober.order({"serve": {**order, "tcp": [PORT], "udp": [PORT]}})
+    return prober
 
 
 def all_talk(made, expected=True):
@@ -158,10 +163,18 @@ def run_demo(bench, routers):
 
 
 def case_mesh(bench):
-    """Three nodes on one link, every node with every other."""
+    """Three nodes on one link, every node with every other; one pod by the standard tool, where
+    that is installed."""
     items = mesh_objects(3)
+    cnitool = shutil.which("cnitool")
     with bench.cluster(*items) as cluster:
         made = furnish(cluster, items)
+        if cnitool:
+            by_tool = pod_object("by-tool", "n1")
+            cluster.apply([by_tool], "by-tool")
+            pod = pods.from_object(cluster.state, by_tool, cluster.node("n1"))
+            pods.add_with_cnitool(cluster.state, pod, cluster.binaries, cnitool)
+            made[pod.name] = (pod, serve(cluster, pod))
         wait_for_blocks(cluster, made, items)
         all_talk(made)
 

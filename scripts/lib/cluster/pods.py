@@ -118,6 +118,33 @@ def add(pod, binaries, network=None):
     return pod
 
 
+def add_with_cnitool(state, pod, binaries, cnitool):
+    """The same by the standard tool, which reads the network from a folder."""
+    folder = state.folder_of("net.d")
+    with open(os.path.join(folder, "10-manx.conflist"), "w", encoding="utf-8") as f:
+        plugin = {k: v for k, v in NETWORK.items() if k not in ("cniVersion", "name")}
+        json.dump({"cniVersion": CNI_VERSION, "name": NETWORK["name"], "plugins": [plugin]}, f)
+    host.add_netns(pod.netns)
+    env = {
+        "PATH": os.environ.get("PATH", ""),
+        "NETCONFPATH": folder,
+        "CNI_PATH": binaries,
+        "CNI_IFNAME": "eth0",
+        "CNI_ARGS": f"K8S_POD_NAMESPACE={pod.namespace};K8S_POD_NAME={pod.name};IgnoreUnknown=1",
+    }
+    done = host.run(
+        [*pod.node.enter(), cnitool, "add", NETWORK["name"], host.netns_path(pod.netns)],
+        env=env,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise ClusterError(
+            f"pod {pod.title}: cnitool: {done.stderr.strip() or done.stdout.strip()}"
+        )
+    pod.result = json.loads(done.stdout)
+    return pod
+
+
 def delete(pod, binaries, network=None):
     done = call(pod, "DEL", binaries, network)
     if done.returncode != 0:
