@@ -201,8 +201,7 @@ INSTANTIATE_TEST_SUITE_P(
         BadPool{R"({"cidr":"10.0.0.0/16","allowedUses":["Workload","LoadBalancer"]})",
                 "allowedUses: LoadBalancer excludes other uses"},
         BadPool{R"j({"cidr":"10.0.0.0/16","namespaceSelector":"has(x)"})j",
-                "namespaceSelector: not with allowedUses Tunnel"
-}));
+                "namespaceSelector: not with allowedUses Tunnel"}));
 
 TEST(PoolKind, AmongOthers) {
     auto pool = [](const char* name, const char* cidr, unsigned size) {

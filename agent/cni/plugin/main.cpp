@@ -196,7 +196,9 @@ std::string request_bytes(std::string input) {
     }
     request.input = std::move(input);
     std::string body = encode_body(request);
-    return manx::cni::encode_header({manx::cni::kRequestMagic, static_cast<uint32_t>(body.size())}) + body;
+    return manx::cni::encode_header(
+               {manx::cni::kRequestMagic, static_cast<uint32_t>(body.size())}) +
+           body;
 }
 
 int forward(const std::string& input) {
