@@ -17,6 +17,8 @@ class App;
 
 namespace manx::ctl {
 
+// apply, create, replace, delete, validate.
+void add_write_commands(CLI::App& app, Context& context);
 void add_version_command(CLI::App& app, Context& context);
 
 } // namespace manx::ctl

@@ -23,6 +23,7 @@ int run(const std::vector<std::string>& args, std::istream& in, std::ostream& ou
     app.add_option("--socket", context.agent_socket, "The agent's socket")
         ->default_val("/run/manx/agent.sock");
 
+    add_write_commands(app, context);
     add_version_command(app, context);
 
     std::vector<std::string> reversed(args.rbegin(), args.rend()); // as CLI11 takes them
