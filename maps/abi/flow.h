@@ -21,7 +21,8 @@
 struct manx_flow4_key {
 	__be32 addr[2]; /* NBO */
 	__u16 port[2];	/* HBO; ICMP echo: identifier on the asking side, 0 on the other; other
-			   ICMP: type << 8 | code on the sending side; 0 without ports */
+			   ICMP: type << 8 | code on the sending side, 0xffff on the other;
+			   0 without ports */
 	__u8 protocol;
 	__u8 pad[3];
 };

@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/* Template of tc_from_uplink: what the network sends to workloads of this node. */
+
+/* The first packet of a flow to a workload of this node; what is for others is the stack's. */
+static __noinline int FN(open_flow)(struct __sk_buff *ctx, const PACKET *p,
+				    const struct manx_config *config, const struct FN(found) * old)
+{
+	struct FN(parties) who;
+	struct manx_flow flow;
+	struct judgement j;
+	int reason;
+
+	who.slot = NULL;
+	who.dst = FN(find_endpoint)(&p->dst);
+	if (!who.dst)
+		return leave(ctx, MANX_PASS_NOT_OURS);
+	who.src = FN(find_endpoint)(&p->src);
+	FN(class_of)(who.src, &p->src, &who.src_class);
+	FN(class_of)(who.dst, &p->dst, &who.dst_class);
+	/* The kernel would call it a martian. */
+	if (who.src || (who.src_class.flags & MANX_CLASS_LOCAL_HOST))
+		return FN(drop)(ctx, p, 0, MANX_DROP_SPOOFED_SOURCE);
+	if (p->t.flags & (PKT_NO_PORTS | PKT_ICMP_ERROR))
+		return FN(drop)(ctx, p, 0, MANX_DROP_NO_FLOW);
+	if (p->t.tcp_flags & TCP_RST)
+		return FN(drop)(ctx, p, 0, MANX_DROP_TCP_NOT_SYN);
+	FN(begin_judgement)(&j, p);
+	reason = FN(judge)(&who, &j);
+	if (reason)
+		return FN(drop)(ctx, p, j.rule, reason);
+	FN(init_flow)(p, config, &j, old, &flow);
+	FN(resolve)(ctx, p, &who, 1, &flow);
+	if (FN(write_flow)(p, &flow, old->flow && old->live))
+		return FN(drop)(ctx, p, j.rule, MANX_DROP_FLOW_TABLE_FULL);
+	if (j.log)
+		FN(report)(ctx, p, j.rule, MANX_PASS_REDIRECT_PEER);
+	return p->side ? FN(take)(ctx, p, &flow.way[1], flow.mtu[1], 0)
+		       : FN(take)(ctx, p, &flow.way[0], flow.mtu[0], 0);
+}
+
+static __noinline int FN(related)(struct __sk_buff *ctx, const PACKET *p,
+				  const struct manx_config *config)
+{
+	struct FN(found) found = {};
+	struct manx_way *way;
+	__u32 mtu = 0;
+
+	way = FN(find_related)(ctx, p, config, &found, &mtu);
+	if (!way)
+		return FN(open_flow)(ctx, p, config, &found);
+	if (way->in_ifindex)
+		return FN(drop)(ctx, p, 0, MANX_DROP_WRONG_INTERFACE);
+	if (found.flow->epoch != config->epoch) {
+		/* Rare twice: the stack knows the way. */
+		approve(ctx);
+		return pass(ctx, MANX_PASS_RELATED);
+	}
+	return FN(take)(ctx, p, way, mtu, MANX_PASS_RELATED);
+}
+
+/* Everything but a plain packet of a live flow. */
+static __noinline int FN(slow)(struct __sk_buff *ctx, const PACKET *p,
+			       const struct manx_config *config)
+{
+	struct FN(found) found = {};
+	struct manx_way *way;
+	__u32 mtu, reason = 0;
+
+	if (!config || (p->t.flags & PKT_NEIGHBOR))
+		return leave(ctx, MANX_PASS_NOT_OURS);
+	if (p->t.flags & PKT_ICMP_ERROR)
+		return FN(related)(ctx, p, config);
+	FN(find_flow)(p, config, &found);
+	if (!found.flow || (p->t.flags & PKT_NO_PORTS) ||
+	    opens_anew(found.flow, p->side, p->t.tcp_flags)) {
+		/* What the stack translates is opened where it leaves the stack. */
+		if (found.flow && (found.flow->flags & MANX_FLOW_BY_STACK))
+			return leave(ctx, MANX_PASS_NOT_OURS);
+		return FN(open_flow)(ctx, p, config, &found);
+	}
+	if (needs_rejudgement(found.flow, config)) {
+		int denied = FN(rejudge)(p, config, &found);
+
+		if (denied)
+			return FN(drop)(ctx, p, 0, denied);
+	}
+	way = p->side ? &found.flow->way[1] : &found.flow->way[0];
+	if (found.flow->epoch != config->epoch || way->kind == MANX_WAY_UNKNOWN) {
+		FN(refresh)(ctx, p, config, &found);
+		if (!found.flow)
+			return count_drop(ctx, MANX_DROP_FLOW_TABLE_FULL);
+		way = p->side ? &found.flow->way[1] : &found.flow->way[0];
+	}
+	if (way->in_ifindex)
+		return FN(drop)(ctx, p, 0, MANX_DROP_WRONG_INTERFACE);
+	FN(track)(p, &found);
+	mtu = p->side ? found.flow->mtu[1] : found.flow->mtu[0];
+	if (p->t.flags & PKT_LATER_FRAGMENT)
+		reason = MANX_PASS_FRAGMENT;
+	return FN(take)(ctx, p, way, mtu, reason);
+}
+
+static __always_inline int FN(from_uplink)(struct __sk_buff *ctx)
+{
+	const struct manx_config *config = get_config();
+	struct manx_flow *flow;
+	PACKET p;
+
+	if (FN(parse)(ctx, &p))
+		return leave(ctx, MANX_PASS_NOT_OURS);
+	flow = bpf_map_lookup_elem(&MAP_FLOW, &p.key);
+	if (flow && config) {
+		struct manx_way *way = p.side ? &flow->way[1] : &flow->way[0];
+
+		if (is_current(flow, config) && !way->in_ifindex && way->kind != MANX_WAY_UNKNOWN &&
+		    !((p.t.tcp_flags & SLOW_TCP_FLAGS) | (p.t.flags & SLOW_FLAGS))) {
+			if (flow->last_seen != p.now)
+				flow->last_seen = p.now;
+			return FN(take)(ctx, &p, way, p.side ? flow->mtu[1] : flow->mtu[0], 0);
+		}
+	}
+	return FN(slow)(ctx, &p, config);
+}
