@@ -76,23 +76,12 @@ void Attachments::del_unknown(const CniRequest& request, UniqueFd netns,
         after_device();
         return;
     }
-    auto shared_netns = std::make_shared<UniqueFd>(std::move(netns));
-    removal_worker_.post([this, shared_netns, name = request.attachment.interface,
-                          after_device = std::move(after_device), alive = alive(), &loop = loop_] {
-        Result<void> removed;
-        if (auto host_end = host_end_of(removal_socket_, shared_netns->get(), name)) {
-            removed = remove_devices(removal_socket_, std::span(&*host_end, 1));
+    const auto& name = request.attachment.interface;
+    remover_->remove_by_container(netns.get(), name, [this, after_device, name](const auto& gone) {
+        if (!gone) {
+            log_->error("device could not be removed: {} interface={}", gone.error().text(), name);
         }
-        loop.post([this, removed = std::move(removed), after_device, alive, name] {
-            if (alive.expired()) {
-                return;
-            }
-            if (!removed) {
-                log_->error("device could not be removed: {} interface={}", removed.error().text(),
-                            name);
-            }
-            after_device();
-        });
+        after_device();
     });
 }
 
@@ -103,18 +92,20 @@ void Attachments::take_down(const Record& record, std::function<void()> done) {
         return;
     }
     sink_.forget(endpoint.interface);
-    auto removal = std::make_shared<Remove>();
-    removal->interface = endpoint.interface;
-    removal->ifindex = endpoint.ifindex;
-    removal->done = [this, interface = endpoint.interface, done = std::move(done)] {
-        Record& gone = records_.at(interface);
-        slots_.reset(gone.endpoint.slot);
-        slots_.set(0);
-        gone.endpoint.slot = 0;
-        gone.endpoint.ifindex = 0;
-        done();
-    };
-    removing_->push(std::move(removal));
+    remover_->remove(
+        endpoint.interface, endpoint.ifindex,
+        [this, interface = endpoint.interface, done = std::move(done)](const Result<void>& gone) {
+            if (!gone) {
+                log_->error("device could not be removed: {} interface={}", gone.error().text(),
+                            interface);
+            }
+            Record& record_now = records_.at(interface);
+            slots_.reset(record_now.endpoint.slot);
+            slots_.set(0);
+            record_now.endpoint.slot = 0;
+            record_now.endpoint.ifindex = 0;
+            done();
+        });
 }
 
 void Attachments::free_addresses(const std::string& network, const std::string& container_id,

@@ -17,20 +17,20 @@ Result<std::unique_ptr<Attachments>> Attachments::open(const Dependencies& with,
     TRY_ASSIGN(auto folder, RecordFolder::open(state_dir));
     TRY_ASSIGN(auto boot_id, current_boot_id());
     TRY_ASSIGN(auto for_devices, netlink::Socket::open());
-    TRY_ASSIGN(auto for_removals, netlink::Socket::open());
     TRY_ASSIGN(auto own, netlink::Socket::open());
+    TRY_ASSIGN(auto remover, Remover::create(with.loop));
     return std::unique_ptr<Attachments>(new Attachments(with, std::move(folder), std::move(boot_id),
-                                                        std::move(for_devices),
-                                                        std::move(for_removals), std::move(own)));
+                                                        std::move(for_devices), std::move(own),
+                                                        std::move(remover)));
 }
 
 Attachments::Attachments(const Dependencies& with, RecordFolder folder, std::string boot_id,
-                         netlink::Socket for_devices, netlink::Socket for_removals,
-                         netlink::Socket own)
+                         netlink::Socket for_devices, netlink::Socket own,
+                         std::unique_ptr<Remover> remover)
     : loop_(with.loop), store_(with.store), source_(with.addresses), sink_(with.sink),
       log_(log::get("cni")), folder_(std::move(folder)), boot_id_(std::move(boot_id)),
-      device_socket_(std::move(for_devices)), removal_socket_(std::move(for_removals)),
-      socket_(std::move(own)) {
+      device_socket_(std::move(for_devices)), socket_(std::move(own)),
+      remover_(std::move(remover)) {
     slots_.set(0); // an empty entry of the slot table looks like slot 0
     assigning_ = std::make_unique<Batch<AddPtr>>(
         loop_, address_worker_,
@@ -48,31 +48,6 @@ Attachments::Attachments(const Dependencies& with, RecordFolder folder, std::str
             assign_workloads(store_, source_, items);
         },
         [this](AddPtr& add) { on_assigned(add, std::move(add->assign.result)); });
-    removing_ = std::make_unique<Batch<std::shared_ptr<Remove>>>(
-        loop_, removal_worker_,
-        [this](std::vector<std::shared_ptr<Remove>>& removals) {
-            std::vector<uint32_t> found;
-            for (const auto& removal : removals) {
-                auto link = find_link(removal_socket_, removal->interface);
-                if (link && (removal->ifindex == 0 || removal->ifindex == link->ifindex)) {
-                    found.push_back(link->ifindex);
-                }
-            }
-            Result<void> result;
-            if (!found.empty()) {
-                result = remove_devices(removal_socket_, found);
-            }
-            for (const auto& removal : removals) {
-                removal->result = result;
-            }
-        },
-        [this](std::shared_ptr<Remove>& removal) {
-            if (!removal->result) {
-                log_->error("device could not be removed: {} interface={}",
-                            removal->result.error().text(), removal->interface);
-            }
-            removal->done();
-        });
     freeing_ = std::make_unique<Batch<std::shared_ptr<Free>>>(
         loop_, address_worker_,
         [this](std::vector<std::shared_ptr<Free>>& items) {

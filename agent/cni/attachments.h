@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The attachments of this node and what happens to them: ADD, DEL, CHECK, GC, and what is left
 // after a restart. Calls for one interface wait for each other; all others run side by side:
-// addresses are taken in batches on one worker, devices are made on a second and removed in
-// batches on a third, annotations are written on a fourth, and policy is the EndpointSink's.
+// addresses are taken in batches on one worker, devices are made on a second, annotations are
+// written on a third, the Remover takes devices away, and policy is the EndpointSink's.
 //
 //   ADD   record (adding) -> addresses -> device, both ends down -> enforce
 //         -> ends up, routes | annotations of the pod -> record (ready) -> answer
@@ -20,6 +20,7 @@
 #include "agent/cni/endpoint_sink.h"
 #include "agent/cni/pool_view.h"
 #include "agent/cni/record.h"
+#include "agent/cni/remover.h"
 #include "agent/cni/request.h"
 #include "agent/cni/workload.h"
 #include "agent/datastore/store.h"
@@ -83,13 +84,12 @@ public:
     [[nodiscard]] size_t count(RecordState state) const;
 
 private:
-    struct Add;    // an ADD under way
-    struct Remove; // a device on its way out
-    struct Free;   // addresses on their way back
+    struct Add;  // an ADD under way
+    struct Free; // addresses on their way back
     using AddPtr = std::shared_ptr<Add>;
 
     Attachments(const Dependencies& with, RecordFolder folder, std::string boot_id,
-                netlink::Socket for_devices, netlink::Socket for_removals, netlink::Socket own);
+                netlink::Socket for_devices, netlink::Socket own, std::unique_ptr<Remover> remover);
 
     // One call at a time per interface.
     void lock(const std::string& interface, std::function<void()> fn);
@@ -141,9 +141,9 @@ private:
     log::Logger log_;
     RecordFolder folder_;
     std::string boot_id_;
-    netlink::Socket device_socket_;  // of device_worker_
-    netlink::Socket removal_socket_; // of removal_worker_
-    netlink::Socket socket_;         // of the loop's thread
+    netlink::Socket device_socket_; // of device_worker_
+    netlink::Socket socket_;        // of the loop's thread
+    std::unique_ptr<Remover> remover_;
     PoolView pools_;
     uint32_t default_mtu_ = 1500;
     std::map<std::string, Record> records_; // by interface
@@ -157,9 +157,7 @@ private:
     Worker store_worker_{"cni-store"};
     Worker address_worker_{"cni-address"};
     Worker device_worker_{"cni-device"};
-    Worker removal_worker_{"cni-remove"};
     std::unique_ptr<Batch<AddPtr>> assigning_;
-    std::unique_ptr<Batch<std::shared_ptr<Remove>>> removing_;
     std::unique_ptr<Batch<std::shared_ptr<Free>>> freeing_;
 };
 

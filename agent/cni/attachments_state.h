@@ -22,13 +22,6 @@ struct Attachments::Add {
     bool repeated = false; // answered from what is there
 };
 
-struct Attachments::Remove {
-    std::string interface;
-    uint32_t ifindex = 0; // 0: by name alone
-    Result<void> result;
-    std::function<void()> done;
-};
-
 struct Attachments::Free {
     std::string handle;
     std::string legacy_handle; // empty: none
