@@ -1,0 +1,517 @@
+// SPDX-License-Identifier: Apache-2.0
+// From marks to steps. The order is what maps/abi/policy.h demands: what new classes mean to the
+// sets in force, then addresses to their new classes, then new sets, then endpoints to their new
+// sets, then what nobody names any more. Matchers that fell out of use go last and make a second
+// round: their going only merges classes that no rule tells apart any more.
+#include "agent/calc/calculator_impl.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+
+namespace manx::calc {
+
+namespace {
+
+bool same_endpoint(const manx_endpoint& a, const manx_endpoint& b) {
+    return std::memcmp(&a, &b, sizeof(a)) == 0;
+}
+
+bool same_slot(const manx_slot_entry& a, const manx_slot_entry& b) {
+    return std::memcmp(&a, &b, sizeof(a)) == 0;
+}
+
+} // namespace
+
+TableUpdate PolicyCalculator::Impl::flush() {
+    TableUpdate out;
+    for (LocalState* local : unmatched_locals) {
+        match_local(*local);
+    }
+    unmatched_locals.clear();
+    for (const PolicyRef ref : dirty_policies) {
+        PolicyState& state = policies[ref];
+        if (state.endpoints > 0 && !state.compiled) {
+            compile_policy(state);
+        } else if (state.endpoints == 0 && state.compiled) {
+            release_policy_rules(state);
+        }
+    }
+    dirty_policies.clear();
+    out.steps = std::move(removed.steps);
+    removed = {};
+    do {
+        update_services();
+        update_groups();
+        update_addresses(out);
+        update_locals(out);
+        retire(out);
+        for (const RuleRef ref : idle_rules) {
+            release_rule(ref);
+        }
+        idle_rules.clear();
+    } while (!dirty_services.empty() || !dirty_groups.empty() || !stale_groups.empty() ||
+             addresses.has_touched() || !dirty_locals.empty());
+    for (const ClassRef ref : idle_classes) {
+        drop_class(ref, out);
+    }
+    idle_classes.clear();
+    classes.collect();
+    trim_port_tables();
+    return out;
+}
+
+void PolicyCalculator::Impl::update_groups() {
+    for (const GroupId group : dirty_groups) {
+        if (!groups.live(group)) {
+            continue;
+        }
+        std::vector<MatcherId> found;
+        const auto consider = [&](uint32_t matcher) { found.push_back(matcher); };
+        matcher_index.by_nothing(consider);
+        groups.each_label(group, [&](StringId key, StringId value) {
+            matcher_index.by_label(key, value, consider);
+        });
+        std::ranges::sort(found);
+        found.erase(std::ranges::unique(found).begin(), found.end());
+        std::erase_if(found, [&](MatcherId matcher) {
+            return !groups.matches(group, matchers[matcher].selector);
+        });
+        found.shrink_to_fit();
+        group_states[group].matched = std::move(found);
+        stale_groups.insert(group);
+    }
+    dirty_groups.clear();
+    for (const GroupId group : stale_groups) {
+        if (!groups.live(group)) {
+            continue;
+        }
+        GroupState& state = group_states[group];
+        std::vector<Atom> atoms;
+        for (const MatcherId id : state.matched) {
+            const Matcher& matcher = matchers[id];
+            if (matcher.kind == MatcherKind::Selector) {
+                atoms.push_back(make_atom(id));
+                continue;
+            }
+            for (const auto& port : groups.ports(group)) {
+                if (port.name == matcher.name && port.protocol == matcher.protocol) {
+                    atoms.push_back(make_atom(id, uint32_t{port.protocol} << 16 | port.port));
+                }
+            }
+        }
+        std::ranges::sort(atoms);
+        atoms.erase(std::ranges::unique(atoms).begin(), atoms.end());
+        const ClassRef ref = classes.acquire(std::move(atoms), matcher_hashes);
+        if (ref != addresses.atoms(state.source)) {
+            addresses.set_atoms(state.source, ref);
+            for (const Item* item : state.members) {
+                for (const auto& prefix : item->contributed) {
+                    addresses.touch(prefix);
+                }
+            }
+        }
+        classes.release(ref);
+    }
+    stale_groups.clear();
+}
+
+void PolicyCalculator::Impl::update_services() {
+    for (const std::string& name : dirty_services) {
+        const auto found = services.find(name);
+        if (found == services.end()) {
+            continue;
+        }
+        ServiceState& state = found->second;
+        std::map<IpAddress, std::vector<Atom>> wanted;
+        if (state.ports != kNoMatcher || state.addresses != kNoMatcher) {
+            for (const auto& [slice, members] : state.slices) {
+                for (const auto& [address, ports] : members) {
+                    auto& atoms = wanted[address];
+                    if (state.addresses != kNoMatcher) {
+                        atoms.push_back(make_atom(state.addresses));
+                    }
+                    for (const uint32_t port : ports) {
+                        if (state.ports != kNoMatcher) {
+                            atoms.push_back(make_atom(state.ports, port));
+                        }
+                    }
+                }
+            }
+        }
+        std::map<IpAddress, SourceId> fresh;
+        for (auto& [address, atoms] : wanted) {
+            std::ranges::sort(atoms);
+            atoms.erase(std::ranges::unique(atoms).begin(), atoms.end());
+            const ClassRef ref = classes.acquire(std::move(atoms), matcher_hashes);
+            const auto old = state.sources.find(address);
+            if (old == state.sources.end()) {
+                const SourceId source = addresses.add_source(ref, 0);
+                addresses.contribute(Cidr::host(address), source);
+                fresh.emplace(address, source);
+            } else {
+                if (addresses.atoms(old->second) != ref) {
+                    addresses.set_atoms(old->second, ref);
+                    addresses.touch(Cidr::host(address));
+                }
+                fresh.insert(state.sources.extract(old));
+            }
+            classes.release(ref);
+        }
+        for (const auto& [address, source] : state.sources) {
+            addresses.withdraw(Cidr::host(address), source);
+            addresses.remove_source(source);
+        }
+        state.sources = std::move(fresh);
+        if (state.slices.empty() && state.ports == kNoMatcher && state.addresses == kNoMatcher) {
+            services.erase(found);
+        }
+    }
+    dirty_services.clear();
+}
+
+void PolicyCalculator::Impl::update_addresses(TableUpdate& out) {
+    const auto changes = addresses.resolve(matcher_hashes);
+    for (const auto& change : changes) {
+        if (change.present && classes.publish(change.now.ref)) {
+            add_class(change.now.ref, out);
+        }
+    }
+    for (const auto& change : changes) {
+        ClassStep step;
+        step.prefix = change.prefix;
+        step.remove = !change.present;
+        step.value.class_id = classes.number(change.now.ref);
+        step.value.flags = change.now.flags;
+        if (change.present && change.was_present && change.now.flags == change.before.flags &&
+            change.now.ref == change.before.ref) {
+            // nothing that the tables show
+        } else {
+            out.steps.emplace_back(step);
+        }
+        if (change.was_present && classes.withdraw(change.before.ref)) {
+            idle_classes.push_back(change.before.ref);
+        }
+        if (change.prefix.is_host()) {
+            if (const auto found = local_by_address.find(change.prefix.address());
+                found != local_by_address.end()) {
+                dirty_locals.insert(found->second);
+            }
+        }
+    }
+}
+
+// A class that an address has from now on: an entry in every set that can tell it from others.
+void PolicyCalculator::Impl::add_class(ClassRef ref, TableUpdate& out) {
+    std::vector<SetRef> touched;
+    MatcherId previous = kNoMatcher;
+    for (const Atom atom : classes.atoms(ref)) {
+        const MatcherId matcher = matcher_of(atom);
+        if (matcher != previous) {
+            const auto& list = matchers[matcher].sets;
+            touched.insert(touched.end(), list.begin(), list.end());
+            previous = matcher;
+        }
+    }
+    std::ranges::sort(touched);
+    touched.erase(std::ranges::unique(touched).begin(), touched.end());
+    for (const SetRef set : touched) {
+        set_entry(sets[set], ref, out);
+    }
+}
+
+void PolicyCalculator::Impl::set_entry(PolicySet& set, ClassRef ref, TableUpdate& out) {
+    if (set.entries.contains(ref)) {
+        return; // left from the round before
+    }
+    PortTablePtr table = intern(compile_for(set, rules, classes.atoms(ref)));
+    if (table == set.any) {
+        return;
+    }
+    out.steps.emplace_back(PolicyStep{{set.id, classes.number(ref)}, table});
+    set.entries.emplace(ref, std::move(table));
+}
+
+void PolicyCalculator::Impl::drop_class(ClassRef ref, TableUpdate& out) {
+    if (classes.published(ref)) {
+        return;
+    }
+    for (const Atom atom : classes.atoms(ref)) {
+        for (const SetRef set : matchers[matcher_of(atom)].sets) {
+            if (sets[set].entries.erase(ref) > 0) {
+                out.steps.emplace_back(PolicyStep{{sets[set].id, classes.number(ref)}, nullptr});
+            }
+        }
+    }
+}
+
+PortTablePtr PolicyCalculator::Impl::intern(PortTable table) {
+    const auto [begin, end] = port_tables.equal_range(table.hash);
+    for (auto at = begin; at != end; ++at) {
+        if (auto known = at->second.lock(); known && *known == table) {
+            return known;
+        }
+    }
+    auto made = std::make_shared<const PortTable>(std::move(table));
+    port_tables.emplace(made->hash, made);
+    return made;
+}
+
+void PolicyCalculator::Impl::trim_port_tables() {
+    if (port_tables.size() < port_tables_limit) {
+        return;
+    }
+    std::erase_if(port_tables, [](const auto& one) { return one.second.expired(); });
+    port_tables_limit = port_tables.size() * 2 + 1024;
+}
+
+uint32_t PolicyCalculator::Impl::set_id(SetRef ref) const {
+    return ref == kAllowAll ? uint32_t{MANX_SET_ALLOW} : sets[ref].id;
+}
+
+void PolicyCalculator::Impl::build_set(SetRef ref, TableUpdate& out) {
+    PolicySet& set = sets[ref];
+    set.any = intern(compile_for(set, rules, {}));
+    out.steps.emplace_back(PolicyStep{{set.id, MANX_CLASS_ANY}, set.any});
+    std::vector<ClassRef> known;
+    for (const MatcherId matcher : set.matchers) {
+        const auto list = classes.with(matcher);
+        known.insert(known.end(), list.begin(), list.end());
+    }
+    std::ranges::sort(known);
+    known.erase(std::ranges::unique(known).begin(), known.end());
+    for (const ClassRef one : known) {
+        if (classes.published(one)) {
+            set_entry(set, one, out);
+        }
+    }
+}
+
+void PolicyCalculator::Impl::update_locals(TableUpdate& out) {
+    std::vector<SetRef> left;
+    for (LocalState* local : dirty_locals) {
+        std::vector<LocalAddress> fresh;
+        for (const auto& address : local->endpoint.addresses) {
+            const auto old = std::ranges::find(local->addresses, address, &LocalAddress::address);
+            LocalAddress next =
+                old == local->addresses.end() ? LocalAddress{.address = address} : *old;
+            for (const auto direction : {api::Direction::Ingress, api::Direction::Egress}) {
+                const auto side = static_cast<size_t>(direction);
+                if (old != local->addresses.end()) {
+                    left.push_back(old->sets[side]);
+                    left.push_back(old->staged[side]);
+                }
+                next.sets[side] = acquire_set(*local, address, direction, false);
+                next.staged[side] = acquire_set(*local, address, direction, true);
+            }
+            fresh.push_back(next);
+        }
+        for (const auto& old : local->addresses) {
+            if (std::ranges::find(local->endpoint.addresses, old.address) ==
+                local->endpoint.addresses.end()) {
+                for (const auto* list : {&old.sets, &old.staged}) {
+                    left.insert(left.end(), std::begin(*list), std::end(*list));
+                }
+                if (old.present) {
+                    out.steps.emplace_back(EndpointStep{old.address, true, {}});
+                }
+            }
+        }
+        local->addresses = std::move(fresh);
+    }
+    for (const SetRef ref : fresh_sets) {
+        build_set(ref, out);
+    }
+    fresh_sets.clear();
+    for (LocalState* local : dirty_locals) {
+        write_local(*local, out);
+    }
+    dirty_locals.clear();
+    std::ranges::for_each(left, [this](SetRef ref) { release_set(ref); });
+}
+
+void PolicyCalculator::Impl::write_local(LocalState& local, TableUpdate& out) {
+    const auto& endpoint = local.endpoint;
+    manx_slot_entry slot{};
+    slot.ifindex = endpoint.ifindex;
+    for (auto& address : local.addresses) {
+        manx_endpoint value{};
+        value.ifindex = endpoint.ifindex;
+        value.class_id = classes.number(addresses.lookup(address.address).ref);
+        constexpr auto kIn = static_cast<size_t>(api::Direction::Ingress);
+        constexpr auto kOut = static_cast<size_t>(api::Direction::Egress);
+        value.ingress_set = set_id(address.sets[kIn]);
+        value.egress_set = set_id(address.sets[kOut]);
+        value.staged_ingress = set_id(address.staged[kIn]);
+        value.staged_egress = set_id(address.staged[kOut]);
+        value.slot = endpoint.slot;
+        const bool is_v4 = address.address.is_v4();
+        bool nat = is_v4 ? endpoint.nat_outgoing4 : endpoint.nat_outgoing6;
+        unsigned longest = 0;
+        for (const auto& [name, pool] : pools) {
+            if (pool.first.contains(address.address) && pool.first.length() >= longest) {
+                longest = pool.first.length();
+                nat = pool.second;
+            }
+        }
+        const auto flag = [](bool set, manx_ep_flags bit) { return set ? static_cast<unsigned>(bit) : 0U; };
+        value.flags = static_cast<__u16>(flag(nat, MANX_EP_NAT_OUTGOING) |
+                                         flag(endpoint.any_source, MANX_EP_ANY_SOURCE) |
+                                         flag(endpoint.redirect_host, MANX_EP_REDIRECT_HOST));
+        std::ranges::copy(endpoint.mac.bytes, value.mac);
+        std::ranges::copy(endpoint.host_mac.bytes, value.host_mac);
+        const size_t family = is_v4 ? 0 : 1;
+        if (slot.class_id[family] == 0 && slot.egress_set[family] == 0) {
+            slot.class_id[family] = value.class_id;
+            slot.egress_set[family] = value.egress_set;
+            slot.staged_egress[family] = value.staged_egress;
+        }
+        if (!address.present || !same_endpoint(value, address.written)) {
+            out.steps.emplace_back(EndpointStep{address.address, false, value});
+        }
+        address.written = value;
+        address.present = true;
+    }
+    if (!same_slot(slot, local.slot_written)) {
+        out.steps.emplace_back(SlotStep{endpoint.slot, slot});
+        local.slot_written = slot;
+    }
+}
+
+void PolicyCalculator::Impl::retire(TableUpdate& out) {
+    const auto idle = std::move(idle_sets);
+    idle_sets.clear();
+    for (const SetRef ref : idle) {
+        PolicySet& set = sets[ref];
+        if (!set.live || set.users > 0) {
+            continue;
+        }
+        for (const auto& [one, table] : set.entries) {
+            out.steps.emplace_back(PolicyStep{{set.id, classes.number(one)}, nullptr});
+        }
+        out.steps.emplace_back(PolicyStep{{set.id, MANX_CLASS_ANY}, nullptr});
+        for (const MatcherId matcher : set.matchers) {
+            std::erase(matchers[matcher].sets, ref);
+        }
+        const auto [begin, end] = set_by_hash.equal_range(set.hash);
+        set_by_hash.erase(
+            std::find_if(begin, end, [&](const auto& one) { return one.second == ref; }));
+        set_ids.give_back(set.id);
+        for (const uint32_t number : set.tier_ends) {
+            registry.release(number);
+        }
+        for (const SetStep& step : set.steps) {
+            if (!step.tier_end) {
+                release_rule(step.rule);
+            }
+        }
+        set = PolicySet{};
+        free_sets.push_back(ref);
+    }
+}
+
+TableUpdate PolicyCalculator::Impl::snapshot() const {
+    TableUpdate out;
+    for (const auto& set : sets) {
+        if (!set.live) {
+            continue;
+        }
+        out.steps.emplace_back(PolicyStep{{set.id, MANX_CLASS_ANY}, set.any});
+        for (const auto& [ref, table] : set.entries) {
+            out.steps.emplace_back(PolicyStep{{set.id, classes.number(ref)}, table});
+        }
+    }
+    addresses.each([&](const Cidr& prefix, const AddressClass& value) {
+        ClassStep step{.prefix = prefix, .remove = false, .value = {}};
+        step.value.class_id = classes.number(value.ref);
+        step.value.flags = value.flags;
+        out.steps.emplace_back(step);
+    });
+    for (const auto& [interface, local] : locals) {
+        for (const auto& address : local.addresses) {
+            if (address.present) {
+                out.steps.emplace_back(EndpointStep{address.address, false, address.written});
+            }
+        }
+        if (local.slot_written.ifindex != 0) {
+            out.steps.emplace_back(SlotStep{local.endpoint.slot, local.slot_written});
+        }
+    }
+    return out;
+}
+
+Judgement PolicyCalculator::Impl::judge(const IpAddress& local_address, api::Direction direction,
+                                        const IpAddress& other, const Packet& packet,
+                                        bool staged) const {
+    Judgement out;
+    const auto found = local_by_address.find(local_address);
+    if (found == local_by_address.end()) {
+        out.reason = "not a workload of this node";
+        return out;
+    }
+    const auto address =
+        std::ranges::find(found->second->addresses, local_address, &LocalAddress::address);
+    const auto side = static_cast<size_t>(direction);
+    const SetRef ref = address == found->second->addresses.end() ? kAllowAll
+                       : staged                                  ? address->staged[side]
+                                                                 : address->sets[side];
+    if (ref == kAllowAll) {
+        out.reason = "no policy applies";
+        return out;
+    }
+    const PolicySet& set = sets[ref];
+    const auto& theirs = classes.atoms(addresses.lookup(other).ref);
+    const uint32_t base = uint32_t{packet.protocol} << 16;
+    const uint32_t source = base | packet.source_port;
+    const uint32_t destination = base | packet.destination_port;
+    const auto inside = [](const std::vector<Range>& ranges, uint32_t value) {
+        return std::ranges::any_of(ranges, [value](const Range& range) {
+            return range.first <= value && value <= range.last;
+        });
+    };
+    bool passed = false; // to the next tier
+    for (const SetStep& step : set.steps) {
+        if (step.tier_end) {
+            const RuleName* name = registry.find(step.number);
+            const std::string text = name == nullptr ? "end of tier" : name->text();
+            if (!passed && !step.pass) {
+                out.walk.push_back({text + " deny", true});
+                out.allow = false;
+                out.rule = step.number;
+                out.reason = text;
+                return out;
+            }
+            out.walk.push_back({text + " pass", !passed});
+            passed = false;
+            continue;
+        }
+        if (passed) {
+            continue;
+        }
+        const CompiledRule& rule = rules[step.rule];
+        const auto match = direction == api::Direction::Ingress ? rule_step(rule, theirs, set.own)
+                                                                : rule_step(rule, set.own, theirs);
+        const bool hit = match && inside(match->ranges, destination) &&
+                         (match->source_ports.empty() || inside(match->source_ports, source));
+        out.walk.push_back({rule.text, hit});
+        if (!hit) {
+            continue;
+        }
+        if (rule.action == api::Action::Log) {
+            out.log = true;
+        } else if (rule.action == api::Action::Pass) {
+            passed = true;
+        } else {
+            out.allow = rule.action == api::Action::Allow;
+            out.rule = step.number;
+            const RuleName* name = registry.find(rule.number);
+            out.reason = name == nullptr ? rule.text : name->text();
+            return out;
+        }
+    }
+    out.reason = "profile of the namespace";
+    return out;
+}
+
+} // namespace manx::calc

@@ -1,0 +1,679 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/calc/policy_calculator.h"
+
+#include "agent/api/host_endpoint.h"
+#include "agent/api/namespace.h"
+#include "agent/api/network_set.h"
+#include "agent/api/node.h"
+#include "agent/api/pod.h"
+#include "agent/api/pool.h"
+#include "agent/api/service.h"
+#include "agent/calc/calculator_impl.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace manx::calc {
+
+namespace {
+
+std::string item_key(api::Kind kind, const std::string& ns, const std::string& name) {
+    return std::to_string(static_cast<int>(kind)) + ":" + ns + "/" + name;
+}
+
+api::LabelMap inherited(const api::LabelMap& labels, std::string_view prefix,
+                        const std::string& name) {
+    api::LabelMap out;
+    for (const auto& [key, value] : labels) {
+        out.emplace(std::string(prefix) + key, value);
+    }
+    out.insert_or_assign(std::string(prefix) + "projectcalico.org/name", name);
+    return out;
+}
+
+GroupFacts workload_facts(const api::LabelMap& labels, const std::string& ns,
+                          const std::string& account) {
+    GroupFacts facts;
+    facts.ns = ns;
+    facts.service_account = account;
+    for (const auto& [key, value] : labels) {
+        // Nobody may pretend to inherit.
+        if (!key.starts_with(api::kNamespacePrefix) &&
+            !key.starts_with(api::kServiceAccountPrefix)) {
+            facts.labels.emplace(key, value);
+        }
+    }
+    facts.labels[std::string(api::kNamespaceLabel)] = ns;
+    facts.labels[std::string(api::kOrchestratorLabel)] = "k8s";
+    if (!account.empty()) {
+        facts.labels[std::string(api::kServiceAccountLabel)] = account;
+    }
+    return facts;
+}
+
+GroupFacts facts_of(const dataplane::LocalEndpoint& endpoint) {
+    GroupFacts facts = workload_facts(endpoint.labels, endpoint.ns, endpoint.service_account);
+    for (const auto& port : endpoint.named_ports) {
+        facts.ports.emplace_back(port.name, port.protocol, port.port);
+    }
+    return facts;
+}
+
+std::vector<Cidr> hosts(const std::vector<IpAddress>& addresses) {
+    std::vector<Cidr> out;
+    out.reserve(addresses.size());
+    for (const auto& address : addresses) {
+        out.push_back(Cidr::host(address));
+    }
+    return out;
+}
+
+} // namespace
+
+PolicyCalculator::Impl::Impl(CalculatorOptions given)
+    : options(std::move(given)), groups(strings), matcher_index(strings), policy_index(strings),
+      addresses(classes), registry(options.rule_numbers), set_ids(MANX_SET_FIRST) {
+    pod_source = addresses.add_source(0, MANX_CLASS_POD);
+    local_host_source = addresses.add_source(0, MANX_CLASS_LOCAL_HOST);
+    remote_host_source = addresses.add_source(0, MANX_CLASS_REMOTE_HOST);
+    service_source = addresses.add_source(0, MANX_CLASS_SERVICE);
+    pool_source = addresses.add_source(0, MANX_CLASS_POOL);
+    for (const auto& tier : api::builtin_tiers()) {
+        tiers.emplace(tier.name, tier);
+    }
+}
+
+void PolicyCalculator::Impl::set_item(const std::string& key, const GroupFacts& facts,
+                                      std::vector<IpAddress> own, std::vector<Cidr> nets,
+                                      bool pod) {
+    const auto [at, fresh] = items.try_emplace(key);
+    Item& item = at->second;
+    bool made = false;
+    const GroupId group = groups.acquire(facts, made);
+    if (made) {
+        if (group_states.size() <= group) {
+            group_states.resize(group + 1);
+        }
+        group_states[group].source = addresses.add_source(0, 0);
+        dirty_groups.insert(group);
+    }
+    item.own = std::move(own);
+    item.own.shrink_to_fit();
+    item.nets = std::move(nets);
+    item.pod = pod;
+    std::vector<Cidr> wanted = hosts(item.own);
+    wanted.insert(wanted.end(), item.nets.begin(), item.nets.end());
+    if (item.local != nullptr) {
+        for (const auto& address : item.local->endpoint.addresses) {
+            wanted.push_back(Cidr::host(address));
+        }
+    }
+    std::ranges::sort(wanted);
+    wanted.erase(std::ranges::unique(wanted).begin(), wanted.end());
+    const bool moved = fresh || item.group != group;
+    if (!moved && wanted == item.contributed) {
+        (void)groups.release(group); // counted once per item
+        return;
+    }
+    const SourceId source = group_states[group].source;
+    // New first, so that no prefix goes and comes within one update.
+    std::vector<Cidr> old = std::move(item.contributed);
+    for (const auto& prefix : wanted) {
+        if (moved || !std::ranges::binary_search(old, prefix)) {
+            addresses.contribute(prefix, source);
+            if (pod) {
+                addresses.contribute(prefix, pod_source);
+            }
+        }
+    }
+    for (const auto& prefix : old) {
+        if (moved || !std::ranges::binary_search(wanted, prefix)) {
+            addresses.withdraw(prefix, group_states[item.group].source);
+            if (pod) {
+                addresses.withdraw(prefix, pod_source);
+            }
+        }
+    }
+    item.contributed = std::move(wanted);
+    item.contributed.shrink_to_fit();
+    if (!moved) {
+        (void)groups.release(group);
+        return;
+    }
+    const GroupId before_group = item.group;
+    if (!fresh) {
+        leave_group(item);
+    }
+    item.group = group;
+    item.place = static_cast<uint32_t>(group_states[group].members.size());
+    group_states[group].members.push_back(&item);
+    if (item.local != nullptr) {
+        if (!fresh) {
+            std::erase(locals_by_group[before_group], item.local);
+        }
+        locals_by_group[group].push_back(item.local);
+        unmatched_locals.insert(item.local);
+    }
+}
+
+void PolicyCalculator::Impl::leave_group(Item& item) {
+    auto& members = group_states[item.group].members;
+    members[item.place] = members.back();
+    members[item.place]->place = item.place;
+    members.pop_back();
+    if (groups.release(item.group)) {
+        GroupState& state = group_states[item.group];
+        addresses.remove_source(state.source);
+        state = GroupState{};
+        dirty_groups.erase(item.group);
+        stale_groups.erase(item.group);
+    }
+}
+
+void PolicyCalculator::Impl::forget_item(const std::string& key) {
+    const auto found = items.find(key);
+    if (found == items.end()) {
+        return;
+    }
+    Item& item = found->second;
+    for (const auto& prefix : item.contributed) {
+        addresses.withdraw(prefix, group_states[item.group].source);
+        if (item.pod) {
+            addresses.withdraw(prefix, pod_source);
+        }
+    }
+    leave_group(item);
+    items.erase(found);
+}
+
+void PolicyCalculator::Impl::set_prefixes(const std::string& owner, std::vector<Cidr> wanted,
+                                          SourceId source) {
+    std::ranges::sort(wanted);
+    wanted.erase(std::ranges::unique(wanted).begin(), wanted.end());
+    auto& [old_source, old] = prefixes[owner];
+    for (const auto& prefix : wanted) {
+        addresses.contribute(prefix, source);
+    }
+    for (const auto& prefix : old) {
+        addresses.withdraw(prefix, old_source);
+    }
+    old_source = source;
+    old = std::move(wanted);
+    if (old.empty()) {
+        prefixes.erase(owner);
+    }
+}
+
+void PolicyCalculator::Impl::touch_groups(const std::vector<GroupId>& touched) {
+    for (const GroupId group : touched) {
+        dirty_groups.insert(group);
+        if (const auto found = locals_by_group.find(group); found != locals_by_group.end()) {
+            unmatched_locals.insert(found->second.begin(), found->second.end());
+        }
+    }
+}
+
+void PolicyCalculator::Impl::touch_all_locals() {
+    for (auto& [interface, local] : locals) {
+        dirty_locals.insert(&local);
+    }
+}
+
+void PolicyCalculator::Impl::upsert_policy(const api::Policy& policy) {
+    const std::string key = item_key(policy.kind, policy.ns, policy.name);
+    if (policy.host_only || policy.ignored) {
+        remove_policy(key);
+        return;
+    }
+    const auto found = policy_by_key.find(key);
+    PolicyRef ref = 0;
+    if (found != policy_by_key.end()) {
+        ref = found->second;
+        if (policies[ref].policy == policy) {
+            return;
+        }
+        withdraw_policy(ref);
+    } else {
+        if (free_policies.empty()) {
+            ref = static_cast<PolicyRef>(policies.size());
+            policies.emplace_back();
+        } else {
+            ref = free_policies.back();
+            free_policies.pop_back();
+        }
+        policy_by_key.emplace(key, ref);
+    }
+    PolicyState& state = policies[ref];
+    state.policy = policy;
+    state.tie = policy.tie();
+    state.live = true;
+    policy_index.add(ref, state.policy.subject);
+    match_policy(ref);
+    dirty_policies.insert(ref);
+}
+
+// Off all endpoints and indexes; its rules stay until the sets have moved on.
+void PolicyCalculator::Impl::withdraw_policy(PolicyRef ref) {
+    PolicyState& state = policies[ref];
+    if (state.endpoints > 0) {
+        for (auto& [interface, local] : locals) {
+            detach(local, ref);
+        }
+    }
+    policy_index.remove(ref, state.policy.subject);
+    release_policy_rules(state);
+}
+
+void PolicyCalculator::Impl::remove_policy(const std::string& key) {
+    const auto found = policy_by_key.find(key);
+    if (found == policy_by_key.end()) {
+        return;
+    }
+    const PolicyRef ref = found->second;
+    withdraw_policy(ref);
+    policies[ref] = PolicyState{};
+    dirty_policies.erase(ref);
+    free_policies.push_back(ref);
+    policy_by_key.erase(found);
+}
+
+void PolicyCalculator::Impl::upsert_slice(const std::string& service, const std::string& slice,
+                                          std::map<IpAddress, std::vector<uint32_t>> given) {
+    auto& owner = slice_owner[slice];
+    if (!owner.empty() && owner != service) {
+        services[owner].slices.erase(slice);
+        dirty_services.insert(owner);
+    }
+    owner = service;
+    if (service.empty() || given.empty()) {
+        slice_owner.erase(slice);
+    }
+    if (service.empty()) {
+        return;
+    }
+    ServiceState& state = services[service];
+    if (given.empty()) {
+        state.slices.erase(slice);
+    } else {
+        state.slices[slice] = std::move(given);
+    }
+    dirty_services.insert(service);
+}
+
+void PolicyCalculator::Impl::upsert_local(const dataplane::LocalEndpoint& endpoint) {
+    LocalState& local = locals[endpoint.interface];
+    if (local.item != nullptr && local.endpoint == endpoint) {
+        return;
+    }
+    const std::string key = item_key(api::Kind::Pod, endpoint.ns, endpoint.pod);
+    const std::string old_key =
+        local.item == nullptr ? key
+                              : item_key(api::Kind::Pod, local.endpoint.ns, local.endpoint.pod);
+    if (old_key != key) {
+        remove_local(endpoint.interface);
+        upsert_local(endpoint);
+        return;
+    }
+    for (const auto& address : local.endpoint.addresses) {
+        if (const auto at = local_by_address.find(address);
+            at != local_by_address.end() && at->second == &local) {
+            local_by_address.erase(at);
+        }
+    }
+    local.endpoint = endpoint;
+    for (const auto& address : endpoint.addresses) {
+        local_by_address[address] = &local;
+    }
+    const auto found = items.find(key);
+    if (found != items.end() && found->second.known) {
+        // The object has the say about labels; addresses are joined.
+        Item& item = found->second;
+        const bool joined = item.local != nullptr;
+        item.local = &local;
+        local.item = &item;
+        refresh_addresses(item);
+        if (!joined) {
+            locals_by_group[item.group].push_back(&local);
+            unmatched_locals.insert(&local);
+        }
+    } else {
+        Item& item = items.try_emplace(key).first->second;
+        const bool joined = item.local != nullptr;
+        if (!joined) {
+            items.erase(key); // made anew below, with its group
+        }
+        set_item(key, facts_of(endpoint), {}, {}, true);
+        Item& made = items.at(key);
+        if (!joined) {
+            made.local = &local;
+            locals_by_group[made.group].push_back(&local);
+            unmatched_locals.insert(&local);
+        }
+        local.item = &made;
+        refresh_addresses(made);
+    }
+    dirty_locals.insert(&local);
+}
+
+// Brings the address table in line with the item's own and its endpoint's addresses.
+void PolicyCalculator::Impl::refresh_addresses(Item& item) {
+    std::vector<Cidr> wanted = hosts(item.own);
+    wanted.insert(wanted.end(), item.nets.begin(), item.nets.end());
+    if (item.local != nullptr) {
+        for (const auto& address : item.local->endpoint.addresses) {
+            wanted.push_back(Cidr::host(address));
+        }
+    }
+    std::ranges::sort(wanted);
+    wanted.erase(std::ranges::unique(wanted).begin(), wanted.end());
+    const SourceId source = group_states[item.group].source;
+    for (const auto& prefix : wanted) {
+        if (!std::ranges::binary_search(item.contributed, prefix)) {
+            addresses.contribute(prefix, source);
+            if (item.pod) {
+                addresses.contribute(prefix, pod_source);
+            }
+        }
+    }
+    for (const auto& prefix : item.contributed) {
+        if (!std::ranges::binary_search(wanted, prefix)) {
+            addresses.withdraw(prefix, source);
+            if (item.pod) {
+                addresses.withdraw(prefix, pod_source);
+            }
+        }
+    }
+    item.contributed = std::move(wanted);
+}
+
+void PolicyCalculator::Impl::remove_local(const std::string& interface) {
+    const auto found = locals.find(interface);
+    if (found == locals.end()) {
+        return;
+    }
+    LocalState& local = found->second;
+    for (const PolicyRef ref : local.policies) {
+        --policies[ref].endpoints;
+        dirty_policies.insert(ref);
+    }
+    for (auto& address : local.addresses) {
+        if (address.present) {
+            removed.steps.emplace_back(EndpointStep{address.address, true, {}});
+        }
+        for (const auto* list : {&address.sets, &address.staged}) {
+            std::ranges::for_each(*list, [this](SetRef ref) { release_set(ref); });
+        }
+    }
+    if (local.slot_written.ifindex != 0) {
+        removed.steps.emplace_back(SlotStep{local.endpoint.slot, {}});
+    }
+    for (const auto& address : local.endpoint.addresses) {
+        if (const auto at = local_by_address.find(address);
+            at != local_by_address.end() && at->second == &local) {
+            local_by_address.erase(at);
+        }
+    }
+    if (local.item != nullptr) {
+        Item& item = *local.item;
+        auto& list = locals_by_group[item.group];
+        std::erase(list, &local);
+        if (list.empty()) {
+            locals_by_group.erase(item.group);
+        }
+        item.local = nullptr;
+        if (item.known) {
+            refresh_addresses(item);
+        } else {
+            forget_item(item_key(api::Kind::Pod, local.endpoint.ns, local.endpoint.pod));
+        }
+    }
+    dirty_locals.erase(&local);
+    unmatched_locals.erase(&local);
+    locals.erase(found);
+}
+
+PolicyCalculator::PolicyCalculator(CalculatorOptions options)
+    : impl_(std::make_unique<Impl>(std::move(options))) {
+}
+
+PolicyCalculator::~PolicyCalculator() = default;
+
+void PolicyCalculator::upsert(const api::Pod& pod) {
+    const bool ours = pod.node_name == impl_->options.node_name && !pod.node_name.empty();
+    const std::string key = item_key(api::Kind::Pod, pod.meta.ns, pod.meta.name);
+    const auto found = impl_->items.find(key);
+    const bool local = found != impl_->items.end() && found->second.local != nullptr;
+    // A pod of this node counts from its labels on, before its status names an address.
+    if (!pod.is_endpoint() && (pod.host_network || (!local && (pod.finished || !ours)))) {
+        remove(api::Kind::Pod, pod.meta.ns, pod.meta.name);
+        return;
+    }
+    GroupFacts facts = workload_facts(pod.meta.labels, pod.meta.ns, pod.service_account);
+    for (const auto& port : pod.named_ports) {
+        if (!port.name.empty()) {
+            facts.ports.emplace_back(port.name, port.protocol, port.port);
+        }
+    }
+    impl_->set_item(key, facts, pod.finished ? std::vector<IpAddress>{} : pod.ips, {}, true);
+    impl_->items.at(key).known = true;
+}
+
+void PolicyCalculator::upsert(const api::Namespace& ns) {
+    const auto labels = inherited(ns.meta.labels, api::kNamespacePrefix, ns.meta.name);
+    impl_->touch_groups(impl_->groups.set_namespace(ns.meta.name, &labels));
+}
+
+void PolicyCalculator::upsert(const api::ServiceAccount& account) {
+    const auto labels =
+        inherited(account.meta.labels, api::kServiceAccountPrefix, account.meta.name);
+    impl_->touch_groups(
+        impl_->groups.set_service_account(account.meta.ns, account.meta.name, &labels));
+}
+
+void PolicyCalculator::upsert(const api::Node& node) {
+    std::vector<IpAddress> all = node.addresses;
+    for (const auto& address : {node.ipv4, node.ipv6}) {
+        if (address) {
+            all.push_back(address->address);
+        }
+    }
+    for (const auto& address : {node.ipip_tunnel4, node.vxlan_tunnel4, node.vxlan_tunnel6}) {
+        if (address) {
+            all.push_back(*address);
+        }
+    }
+    impl_->set_prefixes("node " + node.meta.name, hosts(all),
+                        node.meta.name == impl_->options.node_name ? impl_->local_host_source
+                                                                   : impl_->remote_host_source);
+}
+
+void PolicyCalculator::upsert(const api::Service& service) {
+    std::vector<IpAddress> all = service.cluster_ips;
+    all.insert(all.end(), service.external_ips.begin(), service.external_ips.end());
+    all.insert(all.end(), service.load_balancer_ips.begin(), service.load_balancer_ips.end());
+    impl_->set_prefixes("service " + service.meta.ns + "/" + service.meta.name, hosts(all),
+                        impl_->service_source);
+}
+
+void PolicyCalculator::upsert(const api::EndpointSlice& slice) {
+    std::map<IpAddress, std::vector<uint32_t>> addresses;
+    for (const auto& endpoint : slice.endpoints) {
+        for (const auto& address : endpoint.addresses) {
+            auto& ports = addresses[address];
+            for (const auto& port : slice.ports) {
+                ports.push_back(uint32_t{port.protocol} << 16 | port.port);
+            }
+        }
+    }
+    impl_->upsert_slice(slice.service.empty() ? "" : slice.meta.ns + "/" + slice.service,
+                        slice.meta.ns + "/" + slice.meta.name, std::move(addresses));
+}
+
+void PolicyCalculator::upsert(const api::IpPool& pool) {
+    impl_->set_prefixes("pool " + pool.meta.name, {pool.cidr}, impl_->pool_source);
+    impl_->pools[pool.meta.name] = {pool.cidr, pool.nat_outgoing};
+    impl_->touch_all_locals();
+}
+
+void PolicyCalculator::upsert(const api::HostEndpoint& endpoint) {
+    GroupFacts facts;
+    facts.labels = endpoint.meta.labels;
+    for (const auto& port : endpoint.ports) {
+        facts.ports.emplace_back(port.name, port.protocol, port.port);
+    }
+    const std::string key = item_key(api::Kind::HostEndpoint, "", endpoint.meta.name);
+    impl_->set_item(key, facts, endpoint.expected_ips, {}, false);
+    impl_->items.at(key).known = true;
+}
+
+void PolicyCalculator::upsert(const api::NetworkSet& set) {
+    GroupFacts facts;
+    facts.labels = set.labels;
+    facts.ns = set.ns;
+    if (!set.ns.empty()) {
+        facts.labels[std::string(api::kNamespaceLabel)] = set.ns;
+    }
+    const std::string key = item_key(set.kind, set.ns, set.name);
+    impl_->set_item(key, facts, {}, set.nets, false);
+    impl_->items.at(key).known = true;
+}
+
+void PolicyCalculator::upsert(const api::Tier& tier) {
+    impl_->set_tier(tier.name, &tier);
+}
+
+void PolicyCalculator::Impl::set_tier(const std::string& name, const api::Tier* tier) {
+    const auto builtin = api::builtin_tiers();
+    const auto known = std::ranges::find(builtin, name, &api::Tier::name);
+    if (tier == nullptr && known != builtin.end()) {
+        tier = &*known;
+    }
+    const auto found = tiers.find(name);
+    if (tier == nullptr ? found == tiers.end() : found != tiers.end() && found->second == *tier) {
+        return;
+    }
+    if (tier == nullptr) {
+        tiers.erase(found);
+    } else {
+        tiers.insert_or_assign(name, *tier);
+    }
+    for (auto& [interface, local] : locals) {
+        std::ranges::sort(local.policies,
+                          [this](PolicyRef a, PolicyRef b) { return before(a, b); });
+        dirty_locals.insert(&local);
+    }
+}
+
+void PolicyCalculator::upsert(const api::Policy& policy) {
+    impl_->upsert_policy(policy);
+}
+
+void PolicyCalculator::remove(api::Kind kind, const std::string& ns, const std::string& name) {
+    const std::string key = item_key(kind, ns, name);
+    switch (kind) {
+    case api::Kind::Pod: {
+        const auto found = impl_->items.find(key);
+        if (found == impl_->items.end()) {
+            return;
+        }
+        Item& item = found->second;
+        if (item.local == nullptr) {
+            impl_->forget_item(key);
+        } else if (item.known) {
+            item.known = false;
+            impl_->set_item(key, facts_of(item.local->endpoint), {}, {}, true);
+        }
+        return;
+    }
+    case api::Kind::HostEndpoint:
+    case api::Kind::NetworkSet:
+    case api::Kind::GlobalNetworkSet:
+        impl_->forget_item(key);
+        return;
+    case api::Kind::Namespace:
+        impl_->touch_groups(impl_->groups.set_namespace(name, nullptr));
+        return;
+    case api::Kind::ServiceAccount:
+        impl_->touch_groups(impl_->groups.set_service_account(ns, name, nullptr));
+        return;
+    case api::Kind::Node:
+        impl_->set_prefixes("node " + name, {}, impl_->remote_host_source);
+        return;
+    case api::Kind::Service:
+        impl_->set_prefixes("service " + ns + "/" + name, {}, impl_->service_source);
+        return;
+    case api::Kind::EndpointSlice:
+        impl_->upsert_slice("", ns + "/" + name, {});
+        return;
+    case api::Kind::IpPool:
+        impl_->set_prefixes("pool " + name, {}, impl_->pool_source);
+        impl_->pools.erase(name);
+        impl_->touch_all_locals();
+        return;
+    case api::Kind::Tier:
+        impl_->set_tier(name, nullptr);
+        return;
+    default:
+        break;
+    }
+    if (!api::is_policy(kind)) {
+        return;
+    }
+    // Storage may still hold a policy of the default tier under its old name.
+    constexpr std::string_view kOldPrefix = "default.";
+    if (!impl_->policy_by_key.contains(key) && name.starts_with(kOldPrefix)) {
+        impl_->remove_policy(item_key(kind, ns, name.substr(kOldPrefix.size())));
+        return;
+    }
+    impl_->remove_policy(key);
+}
+
+void PolicyCalculator::upsert_local(const dataplane::LocalEndpoint& endpoint) {
+    impl_->upsert_local(endpoint);
+}
+
+void PolicyCalculator::remove_local(const std::string& interface) {
+    impl_->remove_local(interface);
+}
+
+void PolicyCalculator::set_host_addresses(std::span<const IpAddress> given) {
+    impl_->set_prefixes("host", hosts({given.begin(), given.end()}), impl_->local_host_source);
+}
+
+TableUpdate PolicyCalculator::flush() {
+    return impl_->flush();
+}
+
+TableUpdate PolicyCalculator::snapshot() const {
+    return impl_->snapshot();
+}
+
+const RuleRegistry& PolicyCalculator::rules() const {
+    return impl_->registry;
+}
+
+Judgement PolicyCalculator::judge(const IpAddress& local, api::Direction direction,
+                                  const IpAddress& other, const Packet& packet, bool staged) const {
+    return impl_->judge(local, direction, other, packet, staged);
+}
+
+CalculatorStats PolicyCalculator::stats() const {
+    CalculatorStats out;
+    out.policies = impl_->policy_by_key.size();
+    out.matchers = impl_->matcher_by_key.size();
+    out.classes = impl_->classes.size();
+    out.prefixes = impl_->addresses.size();
+    for (const auto& state : impl_->policies) {
+        out.active_policies += state.compiled ? 1 : 0;
+    }
+    for (const auto& set : impl_->sets) {
+        out.sets += set.live ? 1 : 0;
+        out.set_entries += set.live ? set.entries.size() + 1 : 0;
+    }
+    for (const auto& [hash, table] : impl_->port_tables) {
+        out.port_tables += table.expired() ? 0 : 1;
+    }
+    return out;
+}
+
+} // namespace manx::calc
