@@ -43,6 +43,8 @@ struct Node {
     [[nodiscard]] const std::optional<InterfaceAddress>& address(Family family) const {
         return family == Family::V4 ? ipv4 : ipv6;
     }
+
+    bool operator==(const Node&) const = default;
 };
 
 // A standard (a:b) or a large (a:b:c) BGP community.
@@ -150,6 +152,7 @@ struct Filter {
     std::vector<FilterRule> import_v4{};
     std::vector<FilterRule> export_v6{};
     std::vector<FilterRule> import_v6{};
+    std::string wrong{}; // why it cannot be used; sessions that name it are left out
 
     [[nodiscard]] const std::vector<FilterRule>& rules(Family family, bool is_export) const {
         if (family == Family::V4) {
@@ -168,6 +171,7 @@ struct Pool {
     EncapMode vxlan = EncapMode::Never;
     bool disabled = false;
     bool disable_bgp_export = false;
+    bool operator==(const Pool&) const = default;
 };
 
 enum class BlockState { Confirmed, Pending, PendingDeletion };
@@ -176,6 +180,7 @@ enum class BlockState { Confirmed, Pending, PendingDeletion };
 struct Block {
     Cidr cidr;
     BlockState state = BlockState::Confirmed;
+    bool operator==(const Block&) const = default;
 };
 
 enum class ServiceType { ClusterIp, NodePort, LoadBalancer, ExternalName };
@@ -183,6 +188,7 @@ enum class ServiceType { ClusterIp, NodePort, LoadBalancer, ExternalName };
 struct ServiceEndpoint {
     std::string node{}; // empty: unknown
     bool ready = true;
+    bool operator==(const ServiceEndpoint&) const = default;
 };
 
 struct Service {
@@ -193,6 +199,7 @@ struct Service {
     std::vector<IpAddress> load_balancer_ips{}; // status
     bool external_policy_local = false;
     std::vector<ServiceEndpoint> endpoints{};
+    bool operator==(const Service&) const = default;
 };
 
 // A pod of this node that a localWorkloadSelector may choose.

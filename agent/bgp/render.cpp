@@ -199,6 +199,11 @@ private:
         std::sort(filters.begin(), filters.end(),
                   [](const Filter* a, const Filter* b) { return a->name < b->name; });
         for (const Filter* filter : filters) {
+            if (!filter->wrong.empty()) {
+                problems_.push_back(fmt::format("BGPFilter {}: {}", filter->name, filter->wrong));
+                broken_filters_.insert(filter->name);
+                continue;
+            }
             for (Family family : kFamilies) {
                 for (bool is_export : {false, true}) {
                     if (filter->rules(family, is_export).empty()) {
