@@ -17,8 +17,11 @@ class App;
 
 namespace manx::ctl {
 
+void add_get_command(CLI::App& app, Context& context);
 // apply, create, replace, delete, validate.
 void add_write_commands(CLI::App& app, Context& context);
+// patch, label.
+void add_edit_commands(CLI::App& app, Context& context);
 void add_version_command(CLI::App& app, Context& context);
 
 } // namespace manx::ctl

@@ -23,7 +23,9 @@ int run(const std::vector<std::string>& args, std::istream& in, std::ostream& ou
     app.add_option("--socket", context.agent_socket, "The agent's socket")
         ->default_val("/run/manx/agent.sock");
 
+    add_get_command(app, context);
     add_write_commands(app, context);
+    add_edit_commands(app, context);
     add_version_command(app, context);
 
     std::vector<std::string> reversed(args.rbegin(), args.rend()); // as CLI11 takes them

@@ -180,8 +180,19 @@ private:
     size_t nodes_ = 0;
 };
 
+// Readers of YAML 1.1 take these for a date, or for a number to the base of 60.
+bool looks_like_time(const std::string& text) {
+    bool date = text.size() >= 10 && text[4] == '-' && text[7] == '-' &&
+                text.find_first_not_of("0123456789") == 4;
+    return date || (text.find_first_of(":_") != std::string::npos &&
+                    text.find_first_not_of("0123456789:_.+-") == std::string::npos);
+}
+
 // Whether the text, written plain, is read again as this very string.
 bool can_be_plain(const std::string& text) {
+    if (looks_like_time(text)) {
+        return false;
+    }
     if (!plain_scalar(text).is_string() || text == "<<" || text == "=" || text.starts_with("---") ||
         text == "..." || one_of(text, {"y", "Y", "n", "N"})) {
         return false;
