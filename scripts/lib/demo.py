@@ -111,7 +111,8 @@ class Demo:
         ]
         started = time.monotonic()
         with concurrent.futures.ThreadPoolExecutor(4) as workers:
-            made = [workers.submit(pods_module.add, p, self.binaries) for p in self.pods]
+            conf = pods_module.network(checks.families(self.every))
+            made = [workers.submit(pods_module.add, p, self.binaries, conf) for p in self.pods]
             for pod, future in zip(list(self.pods), made):
                 try:
                     future.result()
@@ -161,7 +162,7 @@ class Demo:
     def ask_everyone(self):
         self.report.heading("Who reaches whom")
         everyone = matrix.parties(self.cluster, self.every, self.pods)
-        asked = matrix.questions(everyone)
+        asked = matrix.questions(self.cluster, self.every, everyone)
         expected = oracle.verdicts(self.every, self.pods, asked)
         self.probers = matrix.start_probers(self.state, everyone)
         before = {n.name: bpf.counters(n) for n in self.cluster.nodes}

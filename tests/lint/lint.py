@@ -143,7 +143,7 @@ def check_layers():
         for number, ours, name in includes(path):
             where = f"{path}:{number}: includes {name}: "
             target = name.split("/")[0]
-            if top == "bpf" and ours and not name.startswith(("maps/abi/", "lib/", "bpf/")):
+            if top == "bpf" and ours and not name.startswith(("maps/abi/", "lib/", "progs/", "bpf/")):
                 found.append(where + "bpf/ shares only maps/abi with the rest")
             if (
                 path.startswith("maps/abi/")

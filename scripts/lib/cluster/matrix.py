@@ -4,7 +4,7 @@
 import collections
 import dataclasses
 
-from . import bpf, probe
+from . import bpf, checks, probe
 from .objects import labels_of, namespace_of, spec_of
 
 # Ports that every prober answers on, declared by nobody.
@@ -112,7 +112,28 @@ def relation(source, target):
     return f"{source.kind} to {target.kind}"
 
 
-def questions(everyone):
+def connected(cluster, source, target, family):
+    """Whether the network between two parties has the family: their nodes must, unless they share
+    one."""
+    nodes = {p.node for p in (source, target) if p.node}
+    if source.node == target.node:
+        return True
+    return all(family in cluster.plan.node(n).addresses for n in nodes)
+
+
+def seen_as(cluster, objects, source, target, family):
+    """The address that the target sees: the pod's own, or its node's where the pod's pool has
+    natOutgoing and the target lies outside all pools and the node."""
+    own = source.addresses[family]
+    if source.kind == "pod" and target.kind != "pod" and source.node != target.node:
+        pool = checks.pool_of(objects, own)
+        outside = checks.pool_of(objects, target.addresses[family]) is None
+        if pool and spec_of(pool).get("natOutgoing") and outside:
+            return str(cluster.node(source.node).address(family))
+    return own
+
+
+def questions(cluster, objects, everyone):
     """All pairs with a pod in them, both families, all ports and protocols."""
     asked = []
     for source in everyone:
@@ -120,6 +141,14 @@ def questions(everyone):
             if source is target or "pod" not in (source.kind, target.kind):
                 continue
             for family in sorted(set(source.addresses) & set(target.addresses)):
+                if not connected(cluster, source, target, family):
+                    continue
+                note = {
+                    "source": source,
+                    "target": target,
+                    "family": family,
+                    "seen": seen_as(cluster, objects, source, target, family),
+                }
                 ways = [("tcp", p) for p in target.tcp] + [("udp", p) for p in target.udp]
                 for protocol, port in [*ways, ("icmp", 0)]:
                     asked.append(
@@ -129,7 +158,7 @@ def questions(everyone):
                             source.addresses[family],
                             target.addresses[family],
                             port,
-                            note={"source": source, "target": target, "family": family},
+                            note=dict(note),
                         )
                     )
     return asked
@@ -158,7 +187,7 @@ def as_expected(question):
         return False
     if question.protocol == "icmp":
         return answer["by"] == question.target
-    return answer["by"] == target.title and answer["seen"] == question.source
+    return answer["by"] == target.title and answer["seen"] == question.note["seen"]
 
 
 def describe(question):

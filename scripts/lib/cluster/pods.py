@@ -12,12 +12,17 @@ from .errors import ClusterError
 from .objects import labels_of, name_of, namespace_of, spec_of
 
 CNI_VERSION = "1.0.0"
-NETWORK = {
-    "cniVersion": CNI_VERSION,
-    "name": "k8s-pod-network",
-    "type": "manx",
-    "ipam": {"type": "calico-ipam", "assign_ipv4": "true", "assign_ipv6": "true"},
-}
+
+
+def network(families=(4, 6)):
+    """The network configuration, as calico-node's installer writes it, for these families."""
+    assign = {f"assign_ipv{f}": "true" if f in families else "false" for f in (4, 6)}
+    return {
+        "cniVersion": CNI_VERSION,
+        "name": "k8s-pod-network",
+        "type": "manx",
+        "ipam": {"type": "calico-ipam", **assign},
+    }
 
 
 @dataclasses.dataclass
@@ -77,7 +82,7 @@ def selected(objects, labels, namespace):
     ]
 
 
-def call(pod, command, binaries, network=None, **environment):
+def call(pod, command, binaries, conf=None, **environment):
     """Runs the plugin once on the pod's node; the finished process."""
     env = {
         "PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
@@ -93,18 +98,18 @@ def call(pod, command, binaries, network=None, **environment):
     plugin = os.path.join(binaries, "manx")
     return host.run(
         [*pod.node.enter(), plugin],
-        stdin=json.dumps(network or NETWORK),
+        stdin=json.dumps(conf or network()),
         env=env,
         check=False,
         timeout=30,
     )
 
 
-def add(pod, binaries, network=None):
+def add(pod, binaries, conf=None):
     """Makes the pod's namespace and has the plugin furnish it."""
     if host.netns_inode(pod.netns) is None:
         host.add_netns(pod.netns)
-    done = call(pod, "ADD", binaries, network)
+    done = call(pod, "ADD", binaries, conf)
     try:
         pod.result = json.loads(done.stdout)
     except ValueError:
@@ -120,10 +125,10 @@ def add(pod, binaries, network=None):
 
 def add_with_cnitool(state, pod, binaries, cnitool):
     """The same by the standard tool, which reads the network from a folder."""
-    folder = state.folder_of("net.d")
+    folder, conf = state.folder_of("net.d"), network()
     with open(os.path.join(folder, "10-manx.conflist"), "w", encoding="utf-8") as f:
-        plugin = {k: v for k, v in NETWORK.items() if k not in ("cniVersion", "name")}
-        json.dump({"cniVersion": CNI_VERSION, "name": NETWORK["name"], "plugins": [plugin]}, f)
+        plugin = {k: v for k, v in conf.items() if k not in ("cniVersion", "name")}
+        json.dump({"cniVersion": CNI_VERSION, "name": conf["name"], "plugins": [plugin]}, f)
     host.add_netns(pod.netns)
     env = {
         "PATH": os.environ.get("PATH", ""),
@@ -133,7 +138,7 @@ def add_with_cnitool(state, pod, binaries, cnitool):
         "CNI_ARGS": f"K8S_POD_NAMESPACE={pod.namespace};K8S_POD_NAME={pod.name};IgnoreUnknown=1",
     }
     done = host.run(
-        [*pod.node.enter(), cnitool, "add", NETWORK["name"], host.netns_path(pod.netns)],
+        [*pod.node.enter(), cnitool, "add", conf["name"], host.netns_path(pod.netns)],
         env=env,
         check=False,
     )
@@ -145,8 +150,8 @@ def add_with_cnitool(state, pod, binaries, cnitool):
     return pod
 
 
-def delete(pod, binaries, network=None):
-    done = call(pod, "DEL", binaries, network)
+def delete(pod, binaries, conf=None):
+    done = call(pod, "DEL", binaries, conf)
     if done.returncode != 0:
         raise ClusterError(f"pod {pod.title}: DEL failed: {done.stdout.strip()}")
     host.delete_netns(pod.netns)

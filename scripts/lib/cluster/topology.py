@@ -114,6 +114,7 @@ class Session:
     multihop: bool
     password: str = None
     ttl_hops: int = 0
+    own_as_allowed: bool = False  # the node accepts routes with its own AS in their path
 
 
 @dataclasses.dataclass
@@ -130,6 +131,27 @@ class Topology:
                 return node
         raise ClusterError(
             f"no node '{name}'; the nodes are " + ", ".join(n.name for n in self.nodes)
+        )
+
+    def hears_of(self, node, other, family):
+        """Whether BGP tells a node of another node's blocks."""
+        if node is other or not {family} <= set(node.addresses) & set(other.addresses):
+            return False
+        if self.mesh:
+            return True
+        mine = [(r, s) for r in self.routers for s in r.sessions if s.node is node]
+        theirs = [s for r in self.routers for s in r.sessions if s.node is other]
+        if not any(s.family == family for s in theirs):
+            return False
+        # Its own AS is in the path of what comes from a node of the same AS, unless all is one AS.
+        return any(
+            s.family == family
+            and (
+                s.own_as_allowed
+                or node.as_number != other.as_number
+                or node.as_number == r.as_number
+            )
+            for r, s in mine
         )
 
     def routes(self, router):
@@ -392,6 +414,7 @@ def add_session(router, peer, node, objects, bgp_spec):
             not peer.direct(node),
             password_of(objects, spec),
             spec.get("ttlSecurity") or 0,
+            bool(spec.get("numAllowedLocalASNumbers")),
         )
     )
 
