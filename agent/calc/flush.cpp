@@ -355,7 +355,9 @@ void PolicyCalculator::Impl::write_local(LocalState& local, TableUpdate& out) {
                 nat = pool.second;
             }
         }
-        const auto flag = [](bool set, manx_ep_flags bit) { return set ? static_cast<unsigned>(bit) : 0U; };
+        const auto flag = [](bool set, manx_ep_flags bit) {
+            return set ? static_cast<unsigned>(bit) : 0U;
+        };
         value.flags = static_cast<__u16>(flag(nat, MANX_EP_NAT_OUTGOING) |
                                          flag(endpoint.any_source, MANX_EP_ANY_SOURCE) |
                                          flag(endpoint.redirect_host, MANX_EP_REDIRECT_HOST));

@@ -5,7 +5,6 @@ Called by scripts/demo, which builds first.
 """
 
 import argparse
-import collections
 import concurrent.futures
 import contextlib
 import os
@@ -165,12 +164,12 @@ class Demo:
         asked = matrix.questions(self.cluster, self.every, everyone)
         expected = oracle.verdicts(self.every, self.pods, asked)
         self.probers = matrix.start_probers(self.state, everyone)
-        before = {n.name: bpf.counters(n) for n in self.cluster.nodes}
+        before = {n.name: (bpf.received(n), bpf.totals(n)) for n in self.cluster.nodes}
         started = time.monotonic()
         matrix.ask(self.probers, asked, expected)
         took = time.monotonic() - started
         flows = {n.name: bpf.flows(n) for n in self.cluster.nodes}
-        after = {n.name: bpf.counters(n) for n in self.cluster.nodes}
+        after = {n.name: (bpf.received(n), bpf.totals(n)) for n in self.cluster.nodes}
         self.report.say(
             f"  {len(asked)} questions in {took:.1f} s: {sum(expected)} to be answered, "
             f"{len(asked) - sum(expected)} to be met with silence"
@@ -209,17 +208,33 @@ class Demo:
                 "; ".join(f"{matrix.describe(q)}: none on {n}" for q, n in absent[:3])
                 + f" ({len(absent)} absent)",
             )
+        between = [q for q in carried if matrix.is_between_pods(q)]
+        by_stack = [
+            f"{matrix.describe(q)} on {n}"
+            for q in between
+            for n in matrix.nodes_of(q)
+            if not matrix.is_redirected(matrix.flow(flows, q, n))
+        ]
+        self.report.check(
+            not by_stack,
+            f"all {len(between)} flows between pods leave by redirect, not by the host stack",
+            "; ".join(by_stack[:3]) + f" ({len(by_stack)} do not)",
+        )
         names, dropped = bpf.reasons(), 0
         for node in self.cluster.nodes:
-            moved = bpf.difference(after[node.name], before[node.name])
-            dropped += sum(v for k, v in moved.items() if k[2] in bpf.POLICY_DROPS)
-            told = collections.Counter()
-            for (_, _, reason), packets in moved.items():
-                told[names.get(reason, str(reason))] += packets
-            self.report.say(
-                f"  {node.name}: {sum(told.values())} packets: "
-                + ", ".join(f"{n} {name}" for name, n in told.most_common())
-            )
+            devices = bpf.difference(after[node.name][0], before[node.name][0])
+            moved = bpf.difference(after[node.name][1], before[node.name][1])
+            dropped += sum(v for (_, reason), v in moved.items() if reason in bpf.POLICY_DROPS)
+            for hook in (bpf.FROM_WORKLOAD, bpf.FROM_UPLINK):
+                told = {names.get(r, str(r)): v for (h, r), v in moved.items() if h == hook}
+                seen, came = sum(told.values()), devices.get(hook, 0)
+                by_size = sorted(told.items(), key=lambda item: -item[1])
+                self.report.check(
+                    seen >= came,
+                    f"{node.name}, {bpf.HOOKS[hook]}: BPF saw all of {came} packets: "
+                    + ", ".join(f"{n} {name}" for name, n in by_size),
+                    f"it saw {seen}",
+                )
         denied = [q for q in asked if not q.note["allowed"] and not q.answered]
         self.report.check(
             dropped >= len(denied),

@@ -6,13 +6,18 @@ import json
 import os
 import re
 
+from .nodes import UPLINK
+
 ROOT = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", "..", ".."))
 VERDICTS = os.path.join(ROOT, "maps", "abi", "verdict.h")
 MAPS = "/sys/fs/bpf/manx/maps"
 
-# Of maps/abi/verdict.h.
+# Of maps/abi/verdict.h and flow.h.
+HOOKS = ("from workload", "to workload", "from uplink", "to uplink")
 FROM_WORKLOAD, TO_WORKLOAD, FROM_UPLINK, TO_UPLINK = range(4)
+REASONS = 64
 POLICY_DROPS = (32, 33, 40)
+REDIRECTS = (2, 3, 4)  # ways out that are no host stack
 
 
 def reasons():
@@ -34,15 +39,24 @@ def dump(node, name):
     )
 
 
-def counters(node):
-    """(ifindex, hook, reason) -> packets, over all CPUs."""
+def totals(node):
+    """(hook, reason) -> packets, over all CPUs: every packet that a program saw."""
     found = {}
-    for entry in dump(node, "manx_counters"):
-        key = entry["key"]
-        found[key["ifindex"], key["hook"], key["reason"]] = sum(
-            v["value"]["packets"] for v in entry["values"]
-        )
+    for entry in dump(node, "manx_totals"):
+        packets = sum(v["value"]["packets"] for v in entry["values"])
+        if packets:
+            found[divmod(entry["key"], REASONS)] = packets
     return found
+
+
+def received(node):
+    """Packets that the kernel has counted in on the node's devices: by workloads, by the uplink."""
+    text = node.run(["ip", "-j", "-s", "link", "show"]).stdout
+    packets = {d["ifname"]: d["stats64"]["rx"]["packets"] for d in json.loads(text)}
+    return {
+        FROM_WORKLOAD: sum(n for name, n in packets.items() if name.startswith("cali")),
+        FROM_UPLINK: packets.get(UPLINK, 0),
+    }
 
 
 def difference(after, before):

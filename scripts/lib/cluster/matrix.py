@@ -274,3 +274,12 @@ def nodes_of(question):
     """Nodes that hold a pod of this question: there BPF must have carried it."""
     parties_asked = (question.note["source"], question.note["target"])
     return sorted({p.node for p in parties_asked if p.kind == "pod"})
+
+
+def is_between_pods(question):
+    return question.note["source"].kind == question.note["target"].kind == "pod"
+
+
+def is_redirected(entry):
+    """Whether both directions of a flow have a way out that is not the host stack."""
+    return bool(entry) and all(way["kind"] in bpf.REDIRECTS for way in entry["way"])
