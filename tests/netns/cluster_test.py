@@ -180,13 +180,16 @@ def case_mesh(bench):
 
 
 def streams_during(made, seconds, action):
-    """Runs an action in the middle of steady streams of all pods; their results."""
-    pairs = [(a, b) for a in made.values() for b in made.values() if a[0].name < b[0].name]
+    """Runs an action one second into steady streams, from each pod to the next, the families in
+    turn; what became of each stream."""
+    ring = list(made.values())
     results, threads = {}, []
-    for (source, prober), (target, _) in pairs:
+    for number, (source, prober) in enumerate(ring):
+        target, _ = ring[(number + 1) % len(ring)]
+        family = 6 if number % 2 else 4
         order = {
-            "target": target.addresses[6 if len(threads) % 2 else 4],
-            "source": source.addresses[6 if len(threads) % 2 else 4],
+            "source": source.addresses[family],
+            "target": target.addresses[family],
             "port": PORT,
             "seconds": seconds,
             "every": 0.01,
@@ -196,17 +199,14 @@ def streams_during(made, seconds, action):
             results[key] = prober.order({"stream": order})
 
         threads.append(threading.Thread(target=work))
-    # A prober answers one order at a time: streams of one source run one after the other's start.
-    by_source = {}
-    for thread, ((source, _), _) in zip(threads, pairs):
-        by_source.setdefault(source.name, thread)
-    running = list(by_source.values())
-    for thread in running:
+    for thread in threads:
         thread.start()
     time.sleep(1)
-    action()
-    for thread in running:
-        thread.join()
+    try:
+        action()
+    finally:
+        for thread in threads:
+            thread.join()
     return results
 
 
