@@ -26,6 +26,8 @@ from topology_test import calico, node  # noqa: E402
 
 EXAMPLE = os.path.join(ROOT, "examples", "wikikube-eqiad")
 PORT = 5300
+# Of the plugin's errors.
+TRY_AGAIN_LATER, NO_ADDRESS = 11, 101
 
 
 class Failure(Exception):
@@ -261,7 +263,7 @@ def case_agent_killed(bench):
         up = {a for a, s in checks.sessions(first).items() if s == "Established"}
         expect(up == checks.expected_sessions(cluster, first), "BGP sessions stay up")
         refused = plugin_error(cluster, pod_object("early", "n1"))
-        expect(refused["code"] == 11, f"the plugin says to try again later: {refused}")
+        expect(refused["code"] == TRY_AGAIN_LATER, f"the plugin says to try again later: {refused}")
         first.start_agent()
         first.wait_for_agent()
         late = [pod_object("early", "n1")]
@@ -270,11 +272,11 @@ def case_agent_killed(bench):
         all_talk(made)
 
 
-def plugin_error(cluster, o, network=None, **environment):
+def plugin_error(cluster, o, conf=None, **environment):
     """What the plugin says on ADD of a pod that it must refuse."""
     pod = pods.from_object(cluster.state, o, cluster.node(o["spec"]["nodeName"]))
     host.add_netns(pod.netns)
-    done = pods.call(pod, "ADD", cluster.binaries, network, **environment)
+    done = pods.call(pod, "ADD", cluster.binaries, conf, **environment)
     expect(done.returncode != 0, f"ADD of {pod.name} is refused")
     devices = host.run(["ip", "-n", pod.netns, "-o", "link"]).stdout
     expect("eth0" not in devices, "and leaves no device behind")
@@ -296,7 +298,7 @@ def case_exhausted_pool(bench):
         extra = pod_object("extra", "n1")
         cluster.apply([extra], "extra")
         refused = plugin_error(cluster, extra)
-        expect("IPv4" in json.dumps(refused), f"the error says what is short: {refused}")
+        expect(refused["code"] == NO_ADDRESS, f"the error says what is short: {refused}")
         victim, prober = made.pop("x0")
         prober.close()
         pods.delete(victim, cluster.binaries)
@@ -332,8 +334,9 @@ def case_bad_input(bench):
     items = mesh_objects(1)
     with bench.cluster(*items) as cluster:
         first = items[-1]
-        broken = plugin_error(cluster, first, {"cniVersion": "1.0.0", "name": "x"})
-        expect("type" in json.dumps(broken), f"a configuration without a type: {broken}")
+        foreign = {**pods.network(), "ipam": {"type": "host-local"}}
+        broken = plugin_error(cluster, first, foreign)
+        expect("host-local" in json.dumps(broken), f"another's IPAM in the configuration: {broken}")
         unknown = plugin_error(cluster, first, CNI_ARGS="K8S_POD_NAMESPACE=default;K8S_POD_NAME=no")
         expect("default/no" in json.dumps(unknown), f"a pod that is not there: {unknown}")
         overlap = calico("IPPool", "overlap", cidr="10.50.128.0/17")
