@@ -436,12 +436,15 @@ SetRef PolicyCalculator::Impl::acquire_set(const LocalState& local, const IpAddr
         return kAllowAll;
     }
     std::ranges::sort(asked);
+    uint64_t own_hash = 0;
     for (const Atom atom : own) {
         if (std::ranges::binary_search(asked, matcher_of(atom))) {
             set.own.push_back(atom);
-            hash = scramble(hash ^ matcher_hashes[matcher_of(atom)]) + value_of(atom);
+            // In no particular order: matchers' numbers differ from process to process.
+            own_hash += scramble(matcher_hashes[matcher_of(atom)] ^ scramble(value_of(atom)));
         }
     }
+    hash = scramble(hash ^ own_hash);
     index_set(set, rules);
     set.hash = hash;
     const auto [begin, end] = set_by_hash.equal_range(hash);
