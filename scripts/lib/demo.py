@@ -163,6 +163,7 @@ class Demo:
         everyone = matrix.parties(self.cluster, self.every, self.pods)
         asked = matrix.questions(self.cluster, self.every, everyone)
         expected = oracle.verdicts(self.every, self.pods, asked)
+        self.compare_oracles(asked, expected)
         self.probers = matrix.start_probers(self.state, everyone)
         before = {n.name: (bpf.received(n), bpf.totals(n)) for n in self.cluster.nodes}
         started = time.monotonic()
@@ -189,6 +190,24 @@ class Demo:
                 "; ".join(map(matrix.describe, wrong[:3])) + f" ({len(wrong)} wrong)",
             )
         self.look_at_bpf(asked, flows, before, after)
+
+    def compare_oracles(self, asked, expected):
+        """Two readings of the policies, by different hands: where they differ one is wrong."""
+        program = os.path.join(self.binaries, "policy-oracle")
+        if not os.access(program, os.X_OK):
+            return
+        second = oracle.second_opinion(program, self.cluster.datastore, asked)
+        differ = [
+            f"{q.note['source'].title} -> {q.note['target'].title} IPv{q.note['family']} "
+            f"{q.protocol}:{q.port}: {'allow' if ours else 'deny'} by ours"
+            for q, ours, theirs in zip(asked, expected, second)
+            if ours != theirs and not oracle.is_from_own_node(q)
+        ]
+        self.report.check(
+            not differ and len(second) == len(asked),
+            f"two oracles agree on all {len(asked)} verdicts",
+            "; ".join(differ[:3]) + f" ({len(differ)} differ, {len(second)} answers)",
+        )
 
     def look_at_bpf(self, asked, flows, before, after):
         self.report.heading("Carried by BPF")
