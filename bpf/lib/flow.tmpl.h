@@ -109,17 +109,19 @@ static __noinline int FN(track)(const PACKET *p, const struct FN(found) * found)
 	return 0;
 }
 
-/* A flow as its first packet opens it; the ways are still to be resolved. */
+/*
+ * A flow as its first packet opens it; the ways are still to be resolved. live: an entry of the
+ * table that does not evict is used again; it keeps created, for its ticket.
+ */
 static __always_inline void FN(init_flow)(const PACKET *p, const struct manx_config *config,
-					  const struct judgement *j, const struct FN(found) * old,
+					  const struct judgement *j, __u32 live, __u32 created,
 					  struct manx_flow *flow)
 {
 	__builtin_memset(flow, 0, sizeof(*flow));
 	flow->epoch = config->epoch;
 	flow->policy_epoch = config->policy_epoch;
 	flow->last_seen = p->now;
-	/* A live entry that is used again keeps its ticket. */
-	flow->created = old->flow && old->live ? old->flow->created : p->now;
+	flow->created = live ? created : p->now;
 	flow->flags = p->side ? 0 : MANX_FLOW_FORWARD_IS_0;
 	flow->rule = j->rule;
 	flow->timeout = timeout_class(p->key.protocol, 0, 0);

@@ -2,14 +2,16 @@
 /* Template of tc_from_uplink: what the network sends to workloads of this node. */
 
 /* The first packet of a flow to a workload of this node; what is for others is the stack's. */
-static __noinline int FN(open_flow)(struct __sk_buff *ctx, const PACKET *p,
-				    const struct manx_config *config, const struct FN(found) * old)
+__noinline int FN(open_flow)(struct __sk_buff *ctx, const PACKET *p, __u32 live, __u32 created)
 {
+	const struct manx_config *config = get_config();
 	struct FN(parties) who;
 	struct manx_flow flow;
 	struct judgement j;
 	int reason;
 
+	if (!p || !config)
+		return TC_ACT_SHOT;
 	who.slot = NULL;
 	who.dst = FN(find_endpoint)(&p->dst);
 	if (!who.dst)
@@ -28,9 +30,9 @@ static __noinline int FN(open_flow)(struct __sk_buff *ctx, const PACKET *p,
 	reason = FN(judge)(&who, &j);
 	if (reason)
 		return FN(drop)(ctx, p, j.rule, reason);
-	FN(init_flow)(p, config, &j, old, &flow);
+	FN(init_flow)(p, config, &j, live, created, &flow);
 	FN(resolve)(ctx, p, &who, 1, &flow);
-	if (FN(write_flow)(p, &flow, old->flow && old->live))
+	if (FN(write_flow)(p, &flow, live))
 		return FN(drop)(ctx, p, j.rule, MANX_DROP_FLOW_TABLE_FULL);
 	if (j.log)
 		FN(report)(ctx, p, j.rule, MANX_PASS_REDIRECT_PEER);
@@ -38,16 +40,19 @@ static __noinline int FN(open_flow)(struct __sk_buff *ctx, const PACKET *p,
 		       : FN(take)(ctx, p, &flow.way[0], flow.mtu[0], 0);
 }
 
-static __noinline int FN(related)(struct __sk_buff *ctx, const PACKET *p,
-				  const struct manx_config *config)
+/* NOT_RELATED, or what is done with an ICMP error of a known flow. */
+__noinline int FN(related)(struct __sk_buff *ctx, const PACKET *p)
 {
+	const struct manx_config *config = get_config();
 	struct FN(found) found = {};
 	struct manx_way *way;
 	__u32 mtu = 0;
 
+	if (!p || !config)
+		return NOT_RELATED;
 	way = FN(find_related)(ctx, p, config, &found, &mtu);
 	if (!way)
-		return FN(open_flow)(ctx, p, config, &found);
+		return NOT_RELATED;
 	if (way->in_ifindex)
 		return FN(drop)(ctx, p, 0, MANX_DROP_WRONG_INTERFACE);
 	if (found.flow->epoch != config->epoch) {
@@ -58,25 +63,32 @@ static __noinline int FN(related)(struct __sk_buff *ctx, const PACKET *p,
 	return FN(take)(ctx, p, way, mtu, MANX_PASS_RELATED);
 }
 
-/* Everything but a plain packet of a live flow. */
-static __noinline int FN(slow)(struct __sk_buff *ctx, const PACKET *p,
-			       const struct manx_config *config)
+/*
+ * Everything but a plain packet of a live flow. Global functions are verified once, with any
+ * packet; that keeps loading fast.
+ */
+__noinline int FN(slow)(struct __sk_buff *ctx, const PACKET *p)
 {
+	const struct manx_config *config = get_config();
 	struct FN(found) found = {};
 	struct manx_way *way;
 	__u32 mtu, reason = 0;
 
-	if (!config || (p->t.flags & PKT_NEIGHBOR))
+	if (!p || !config || (p->t.flags & PKT_NEIGHBOR))
 		return leave(ctx, MANX_PASS_NOT_OURS);
-	if (p->t.flags & PKT_ICMP_ERROR)
-		return FN(related)(ctx, p, config);
+	if (p->t.flags & PKT_ICMP_ERROR) {
+		int verdict = FN(related)(ctx, p);
+
+		return verdict == NOT_RELATED ? FN(open_flow)(ctx, p, 0, 0) : verdict;
+	}
 	FN(find_flow)(p, config, &found);
 	if (!found.flow || (p->t.flags & PKT_NO_PORTS) ||
 	    opens_anew(found.flow, p->side, p->t.tcp_flags)) {
 		/* What the stack translates is opened where it leaves the stack. */
 		if (found.flow && (found.flow->flags & MANX_FLOW_BY_STACK))
 			return leave(ctx, MANX_PASS_NOT_OURS);
-		return FN(open_flow)(ctx, p, config, &found);
+		return FN(open_flow)(ctx, p, found.flow && found.live,
+				     found.flow ? found.flow->created : 0);
 	}
 	if (needs_rejudgement(found.flow, config)) {
 		int denied = FN(rejudge)(p, config, &found);
@@ -119,5 +131,5 @@ static __always_inline int FN(from_uplink)(struct __sk_buff *ctx)
 			return FN(take)(ctx, &p, way, p.side ? flow->mtu[1] : flow->mtu[0], 0);
 		}
 	}
-	return FN(slow)(ctx, &p, config);
+	return FN(slow)(ctx, &p);
 }

@@ -2,14 +2,16 @@
 /* Template of tc_from_workload: what a workload of this node sends. */
 
 /* The first packet of a flow: who sends to whom, may they, and which way. */
-static __noinline int FN(open_flow)(struct __sk_buff *ctx, const PACKET *p,
-				    const struct manx_config *config, const struct FN(found) * old)
+__noinline int FN(open_flow)(struct __sk_buff *ctx, const PACKET *p, __u32 live, __u32 created)
 {
+	const struct manx_config *config = get_config();
 	struct FN(parties) who;
 	struct manx_flow flow;
 	struct judgement j;
 	int reason;
 
+	if (!p || !config)
+		return TC_ACT_SHOT;
 	who.slot = NULL;
 	who.src = FN(find_endpoint)(&p->src);
 	if (!who.src || who.src->ifindex != ctx->ifindex)
@@ -41,9 +43,9 @@ static __noinline int FN(open_flow)(struct __sk_buff *ctx, const PACKET *p,
 		reason = MANX_DROP_ENDPOINT_TO_HOST;
 	if (reason)
 		return FN(drop)(ctx, p, j.rule, reason);
-	FN(init_flow)(p, config, &j, old, &flow);
+	FN(init_flow)(p, config, &j, live, created, &flow);
 	FN(resolve)(ctx, p, &who, 1, &flow);
-	if (FN(write_flow)(p, &flow, old->flow && old->live))
+	if (FN(write_flow)(p, &flow, live))
 		return FN(drop)(ctx, p, j.rule, MANX_DROP_FLOW_TABLE_FULL);
 	if (j.log)
 		FN(report)(ctx, p, j.rule, MANX_PASS_TO_STACK);
@@ -51,14 +53,17 @@ static __noinline int FN(open_flow)(struct __sk_buff *ctx, const PACKET *p,
 		       : FN(take)(ctx, p, &flow.way[0], flow.mtu[0], 0);
 }
 
-static __noinline int FN(related)(struct __sk_buff *ctx, const PACKET *p,
-				  const struct manx_config *config)
+__noinline int FN(related)(struct __sk_buff *ctx, const PACKET *p)
 {
-	struct manx_endpoint *src = FN(find_endpoint)(&p->src);
+	const struct manx_config *config = get_config();
+	struct manx_endpoint *src;
 	struct FN(found) found;
 	struct manx_way *way;
 	__u32 mtu = 0;
 
+	if (!p || !config)
+		return TC_ACT_SHOT;
+	src = FN(find_endpoint)(&p->src);
 	if (!src || src->ifindex != ctx->ifindex)
 		return FN(drop)(ctx, p, 0, MANX_DROP_SPOOFED_SOURCE);
 	way = FN(find_related)(ctx, p, config, &found, &mtu);
@@ -74,24 +79,28 @@ static __noinline int FN(related)(struct __sk_buff *ctx, const PACKET *p,
 	return FN(take)(ctx, p, way, mtu, MANX_PASS_RELATED);
 }
 
-/* Everything but a plain packet of a live flow. */
-static __noinline int FN(slow)(struct __sk_buff *ctx, const PACKET *p,
-			       const struct manx_config *config)
+/*
+ * Everything but a plain packet of a live flow. Global functions are verified once, with any
+ * packet; that keeps loading fast.
+ */
+__noinline int FN(slow)(struct __sk_buff *ctx, const PACKET *p)
 {
+	const struct manx_config *config = get_config();
 	struct FN(found) found;
 	struct manx_way *way;
 	__u32 mtu, reason = 0;
 
-	if (!config)
+	if (!p || !config)
 		return count_drop(ctx, MANX_DROP_NOT_READY);
 	if (p->t.flags & PKT_NEIGHBOR)
 		return pass(ctx, MANX_PASS_NEIGHBOR_DISCOVERY);
 	if (p->t.flags & PKT_ICMP_ERROR)
-		return FN(related)(ctx, p, config);
+		return FN(related)(ctx, p);
 	FN(find_flow)(p, config, &found);
 	if (!found.flow || (p->t.flags & PKT_NO_PORTS) ||
 	    opens_anew(found.flow, p->side, p->t.tcp_flags))
-		return FN(open_flow)(ctx, p, config, &found);
+		return FN(open_flow)(ctx, p, found.flow && found.live,
+				     found.flow ? found.flow->created : 0);
 	if (needs_rejudgement(found.flow, config)) {
 		int denied = FN(rejudge)(p, config, &found);
 
@@ -134,5 +143,5 @@ static __always_inline int FN(from_workload)(struct __sk_buff *ctx)
 			return FN(take)(ctx, &p, way, p.side ? flow->mtu[1] : flow->mtu[0], 0);
 		}
 	}
-	return FN(slow)(ctx, &p, config);
+	return FN(slow)(ctx, &p);
 }

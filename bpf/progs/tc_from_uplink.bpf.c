@@ -6,6 +6,9 @@
 #define HOOK MANX_HOOK_FROM_UPLINK
 #include "lib/datapath.bpf.h"
 
+/* No verdict of tc. */
+#define NOT_RELATED (-2)
+
 #include "lib/family4.bpf.h"
 #include "progs/from_uplink.tmpl.h"
 #include "lib/family_end.bpf.h"

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /* Template of tc_to_workload: what the host stack sends to a workload. */
 
-static __noinline int FN(open_flow)(struct __sk_buff *ctx, const PACKET *p,
-				    const struct manx_config *config, const struct FN(found) * old)
+__noinline int FN(open_flow)(struct __sk_buff *ctx, const PACKET *p, __u32 live, __u32 created)
 {
+	const struct manx_config *config = get_config();
 	int deferred = (ctx->mark & MANX_MARK_KIND) == MANX_MARK_DEFERRED;
 	int from_host = !ctx->ingress_ifindex;
 	__u32 slot_and_flags = 0;
@@ -11,6 +11,8 @@ static __noinline int FN(open_flow)(struct __sk_buff *ctx, const PACKET *p,
 	struct judgement j;
 	int reason;
 
+	if (!p || !config)
+		return TC_ACT_SHOT;
 	who.slot = NULL;
 	who.dst = FN(find_endpoint)(&p->dst);
 	if (!who.dst || who.dst->ifindex != ctx->ifindex)
@@ -49,37 +51,46 @@ static __noinline int FN(open_flow)(struct __sk_buff *ctx, const PACKET *p,
 		if (reason)
 			return FN(drop)(ctx, p, j.rule, reason);
 	}
-	if (FN(write_stack_flow)(p, config, &j, old, &who, slot_and_flags))
+	if (FN(write_stack_flow)(p, config, &j, live, created, &who, slot_and_flags))
 		return FN(drop)(ctx, p, j.rule, MANX_DROP_FLOW_TABLE_FULL);
 	if (j.log)
 		FN(report)(ctx, p, j.rule, MANX_PASS_FROM_STACK);
 	return pass(ctx, MANX_PASS_FROM_STACK);
 }
 
-static __always_inline int FN(to_workload)(struct __sk_buff *ctx)
+__noinline int FN(handle)(struct __sk_buff *ctx, const PACKET *p)
 {
 	const struct manx_config *config = get_config();
 	struct FN(found) found = {};
-	PACKET p;
-	int known;
 
-	if (FN(parse)(ctx, &p) || !config)
-		return count_drop(ctx, MANX_DROP_MALFORMED);
-	if (p.t.flags & PKT_NEIGHBOR)
+	if (!p || !config)
+		return count_drop(ctx, MANX_DROP_NOT_READY);
+	if (p->t.flags & PKT_NEIGHBOR)
 		return pass(ctx, MANX_PASS_NEIGHBOR_DISCOVERY);
-	if (p.t.flags & PKT_ICMP_ERROR) {
+	if (p->t.flags & PKT_ICMP_ERROR) {
 		__u32 mtu;
 
-		if (FN(find_related)(ctx, &p, config, &found, &mtu))
+		if (FN(find_related)(ctx, p, config, &found, &mtu))
 			return pass(ctx, MANX_PASS_RELATED);
 		found.flow = NULL;
 	} else {
-		known = FN(known_flow)(ctx, &p, config, &found);
+		int known = FN(known_flow)(ctx, p, config, &found);
+
 		if (known > 0)
-			return pass(ctx, p.t.flags & PKT_LATER_FRAGMENT ? MANX_PASS_FRAGMENT
-									: MANX_PASS_FROM_STACK);
+			return pass(ctx, p->t.flags & PKT_LATER_FRAGMENT ? MANX_PASS_FRAGMENT
+									 : MANX_PASS_FROM_STACK);
 		if (known < 0)
-			return FN(drop)(ctx, &p, 0, -known);
+			return FN(drop)(ctx, p, 0, -known);
 	}
-	return FN(open_flow)(ctx, &p, config, &found);
+	return FN(open_flow)(ctx, p, found.flow && found.live,
+			     found.flow ? found.flow->created : 0);
+}
+
+static __always_inline int FN(to_workload)(struct __sk_buff *ctx)
+{
+	PACKET p;
+
+	if (FN(parse)(ctx, &p))
+		return count_drop(ctx, MANX_DROP_MALFORMED);
+	return FN(handle)(ctx, &p);
 }
