@@ -90,7 +90,7 @@ void Syncer::on_event(KindState& state, datastore::Event event) {
     auto object = nlohmann::json::parse(event.object.json, nullptr, false);
     Result<Apply> apply = object.is_discarded()
                               ? Result<Apply>(fail(ErrorKind::ConfigInvalid, "expected JSON"))
-                              : state.parse(object);
+                              : state.parse(object, event.object.key);
     if (!apply) {
         enqueue([this, &state, key = std::move(event.object.key), text = apply.error().text()] {
             updates_++;

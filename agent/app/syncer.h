@@ -34,17 +34,18 @@ public:
 
     // T: an object type with static Result<T> from_json(const nlohmann::json&).
     template <typename T>
-    void on(api::Kind kind, std::function<void(const T&)> upsert,
+    void on(api::Kind kind, std::function<void(const T&, const datastore::Key&)> upsert,
             std::function<void(const datastore::Key&)> remove) {
         add_kind(
             kind,
-            [upsert = std::move(upsert)](const nlohmann::json& object) -> Result<Apply> {
+            [upsert = std::move(upsert)](const nlohmann::json& object,
+                                         const datastore::Key& key) -> Result<Apply> {
                 auto parsed = T::from_json(object);
                 if (!parsed) {
                     return Unexpected(parsed.error());
                 }
                 auto shared = std::make_shared<const T>(std::move(*parsed));
-                return Apply([upsert, shared] { upsert(*shared); });
+                return Apply([upsert, shared, key] { upsert(*shared, key); });
             },
             std::move(remove));
     }
@@ -65,7 +66,7 @@ public:
 
 private:
     using Apply = std::function<void()>;
-    using Parse = std::function<Result<Apply>(const nlohmann::json&)>;
+    using Parse = std::function<Result<Apply>(const nlohmann::json&, const datastore::Key&)>;
 
     struct KindState {
         api::Kind kind{};

@@ -1,0 +1,565 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/app/agent.h"
+
+#include "agent/api/bgp.h"
+#include "agent/api/cluster_policy.h"
+#include "agent/api/host_endpoint.h"
+#include "agent/api/ipam.h"
+#include "agent/api/k8s_policy.h"
+#include "agent/api/namespace.h"
+#include "agent/api/network_set.h"
+#include "agent/api/node.h"
+#include "agent/api/pod.h"
+#include "agent/api/policy.h"
+#include "agent/api/pool.h"
+#include "agent/api/service.h"
+#include "agent/api/tier.h"
+#include "agent/app/bgp_report.h"
+#include "agent/app/dataplane_report.h"
+#include "agent/app/enforcer.h"
+#include "agent/app/node_addresses.h"
+#include "agent/app/node_writer.h"
+#include "agent/app/pool_sets.h"
+#include "agent/app/status_server.h"
+#include "agent/app/syncer.h"
+#include "agent/bgp/manager.h"
+#include "agent/cni/ipam_addresses.h"
+#include "agent/cni/server.h"
+#include "agent/dataplane/events.h"
+#include "agent/dataplane/host_links.h"
+#include "agent/dataplane/host_settings.h"
+#include "agent/dataplane/masquerade.h"
+#include "agent/dataplane/pinned_tables.h"
+#include "agent/dataplane/policy_tables.h"
+#include "agent/datastore/sqlite_store.h"
+#include "agent/ipam/ipam.h"
+#include "base/log.h"
+#include "base/worker.h"
+#include "loader/loader.h"
+#include "loader/probe.h"
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include <filesystem>
+#include <optional>
+#include <utility>
+
+namespace manx::app {
+
+namespace {
+
+log::Logger logger() {
+    return log::get("agent");
+}
+
+Result<void> make_folder(const std::string& path) {
+    std::error_code error;
+    std::filesystem::create_directories(path, error);
+    if (error) {
+        return fail_errno("make folder " + path, error.value());
+    }
+    return {};
+}
+
+Result<void> check_kernel() {
+    TRY_ASSIGN(auto probe, loader::probe());
+    if (auto missing = probe.missing(); !missing.empty()) {
+        return fail(ErrorKind::ConfigReality,
+                    fmt::format("the kernel lacks: {}; see manx-agent --check", missing));
+    }
+    return {};
+}
+
+loader::LoadOptions load_options(const AgentConfig& config) {
+    loader::LoadOptions options;
+    options.sizes.flows4 = config.flow_table_size;
+    options.sizes.flows6 = config.flow_table_size / 2;
+    options.force_clsact = config.attach_clsact;
+    return options;
+}
+
+uint32_t config_flags(const AgentConfig& config) {
+    uint32_t flags = 0;
+    auto set = [&flags](bool wanted, manx_config_flags flag) {
+        flags |= wanted ? static_cast<uint32_t>(flag) : 0U;
+    };
+    set(config.default_endpoint_to_host_action == "Drop", MANX_CONFIG_HOST_DROP);
+    set(config.cut_flows_on_policy_change, MANX_CONFIG_REJUDGE);
+    set(config.allow_vxlan_from_workloads, MANX_CONFIG_ALLOW_VXLAN);
+    set(config.allow_ipip_from_workloads, MANX_CONFIG_ALLOW_IPIP);
+    return flags;
+}
+
+} // namespace
+
+class Agent::Impl {
+public:
+    Impl(EventLoop& loop, AgentConfig config) : loop_(loop), config_(std::move(config)) {}
+
+    // In this order: each step uses only what the earlier ones made.
+    Result<void> start() {
+        TRY(make_folder(config_.run_dir));
+        TRY(make_folder(config_.state_dir));
+        TRY_ASSIGN(status_, StatusServer::create(loop_, config_)); // also: one agent per node
+        TRY(check_kernel());
+        TRY_ASSIGN(store_, datastore::open_sqlite(config_.datastore_path));
+        node_writer_ = std::make_unique<NodeWriter>(*store_, config_.node_name);
+        TRY(open_dataplane());
+        TRY(serve_cni());
+        TRY(follow_host());
+        start_bgp();
+        TRY(follow_datastore());
+        serve_people();
+        logger()->info("started node={} datastore={} tcx={}", config_.node_name,
+                       config_.datastore_path, loader_->uses_tcx());
+        return {};
+    }
+
+private:
+    Result<void> open_dataplane() {
+        TRY_ASSIGN(auto opened, loader::Loader::open(config_.bpffs, load_options(config_)));
+        loader_.emplace(std::move(opened));
+        TRY_ASSIGN(auto live, loader_->config());
+        live.flags = config_flags(config_);
+        TRY(loader_->set_config(live));
+        TRY_ASSIGN(table_writer_, dataplane::PinnedTables::open(config_.bpffs));
+        tables_.emplace(*table_writer_);
+        enforcer_.emplace(loop_, *loader_, *tables_, config_.node_name,
+                          config_.cut_flows_on_policy_change);
+        TRY_ASSIGN(int events, loader_->map_fd(maps::kEventsName));
+        TRY_ASSIGN(events_, dataplane::PacketEvents::create(loop_, events, [this](uint32_t rule) {
+                       const auto* name = calculator().rules().find(rule);
+                       return name != nullptr ? name->text() : std::to_string(rule);
+                   }));
+        return dataplane::apply_host_settings();
+    }
+
+    Result<void> serve_cni() {
+        allocator_ = std::make_unique<ipam::Allocator>(*store_, config_.node_name);
+        TRY(allocator_->watch());
+        // The first pod finds the node's blocks at hand; the loop does not wait for the datastore.
+        warm_up_.post([this] {
+            if (auto warm = allocator_->warm_up(); !warm) {
+                logger()->warn("blocks not read yet reason=\"{}\"", warm.error().text());
+            }
+        });
+        addresses_ = std::make_unique<cni::IpamAddresses>(*allocator_, config_.node_name);
+        TRY_ASSIGN(
+            cni_,
+            cni::CniServer::create(
+                {.loop = loop_, .store = *store_, .addresses = *addresses_, .sink = *enforcer_},
+                {.socket_path = config_.cni_socket, .state_dir = config_.state_dir}));
+        return cni_->start();
+    }
+
+    Result<void> follow_host() {
+        dataplane::HostLinksHandler handler;
+        handler.attach_uplink = [this](const netlink::LinkInfo& link) -> Result<void> {
+            TRY(dataplane::apply_uplink_settings(link.name));
+            return loader_->attach_uplink(link.ifindex);
+        };
+        handler.uplink_gone = [this](uint32_t ifindex) { drop_uplink(ifindex); };
+        handler.host_addresses = [this](const std::set<IpAddress>& addresses) {
+            calculator().set_host_addresses(std::vector(addresses.begin(), addresses.end()));
+            enforcer_->datastore_changed(false);
+            refresh_node();
+        };
+        handler.ways_changed = [this] {
+            if (auto bumped = loader_->bump_epoch(); !bumped) {
+                logger()->error("flows keep their old way out reason=\"{}\"",
+                                bumped.error().text());
+            }
+            update_mtu();
+        };
+        handler.workload_changed = [this](uint32_t ifindex) { cni_->workload_changed(ifindex); };
+        TRY_ASSIGN(links_,
+                   dataplane::HostLinks::create(loop_, config_.uplinks, std::move(handler)));
+        update_mtu();
+        return {};
+    }
+
+    void drop_uplink(uint32_t ifindex) {
+        if (auto detached = loader_->detach(ifindex); !detached) {
+            logger()->warn("programs stay on a former uplink ifindex={} reason=\"{}\"", ifindex,
+                           detached.error().text());
+        }
+    }
+
+    void update_mtu() {
+        if (cni_ && links_) {
+            cni_->set_default_mtu(config_.mtu != 0 ? config_.mtu : links_->mtu());
+        }
+    }
+
+    // A node that is alone with its BIRD goes on without peers; they are metrics, not readiness.
+    void start_bgp() {
+        if (!config_.bird_enabled) {
+            return;
+        }
+        bgp::BgpOptions options;
+        options.node_name = config_.node_name;
+        options.bird = bgp::BirdPaths::in(config_.run_dir, config_.state_dir);
+        options.bird.binary = config_.bird_path;
+        options.bird.control = config_.bird_control_path;
+        bgp_ = std::make_unique<bgp::BgpManager>(loop_, std::move(options));
+        bgp_->on_status([this] { report_network_state(); });
+        bgp_->start();
+    }
+
+    // Kinds that one part only needs go there directly; nodes and pools have their own steps.
+    Result<void> follow_datastore() {
+        syncer_ = std::make_unique<Syncer>(loop_, *store_);
+        follow_for_policy<api::Pod>(api::Kind::Pod);
+        follow_for_policy<api::Namespace>(api::Kind::Namespace);
+        follow_for_policy<api::ServiceAccount>(api::Kind::ServiceAccount);
+        follow_for_policy<api::HostEndpoint>(api::Kind::HostEndpoint);
+        follow_for_policy<api::Tier>(api::Kind::Tier);
+        follow_for_policy<api::NetworkSetOf<api::Kind::NetworkSet>>(api::Kind::NetworkSet);
+        follow_for_policy<api::NetworkSetOf<api::Kind::GlobalNetworkSet>>(
+            api::Kind::GlobalNetworkSet);
+        follow_policies<api::Kind::K8sNetworkPolicy, api::Kind::ClusterNetworkPolicy,
+                        api::Kind::NetworkPolicy, api::Kind::GlobalNetworkPolicy,
+                        api::Kind::StagedNetworkPolicy, api::Kind::StagedGlobalNetworkPolicy,
+                        api::Kind::StagedKubernetesNetworkPolicy>();
+        follow_for_policy_and_bgp<api::Service>(api::Kind::Service);
+        follow_for_policy_and_bgp<api::EndpointSlice>(api::Kind::EndpointSlice);
+        follow_for_bgp<api::BgpConfiguration>(api::Kind::BgpConfiguration);
+        follow_for_bgp<api::BgpPeer>(api::Kind::BgpPeer);
+        follow_for_bgp<api::BgpFilter>(api::Kind::BgpFilter);
+        follow_for_bgp<api::BlockAffinity>(api::Kind::BlockAffinity);
+        syncer_->on<api::Node>(
+            api::Kind::Node,
+            [this](const api::Node& node, const datastore::Key&) { on_node(node); },
+            [this](const datastore::Key& key) { on_node_removed(key); });
+        syncer_->on<api::IpPool>(
+            api::Kind::IpPool,
+            [this](const api::IpPool& pool, const datastore::Key&) { on_pool(pool); },
+            [this](const datastore::Key& key) { on_pool_removed(key); });
+        syncer_->on_batch([this](bool synced) { on_batch(synced); });
+        return syncer_->start();
+    }
+
+    template <typename T>
+    void follow_for_policy(api::Kind kind) {
+        syncer_->on<T>(
+            kind, [this](const T& object, const datastore::Key&) { calculator().upsert(object); },
+            [this](const datastore::Key& key) { calculator().remove(key.kind, key.ns, key.name); });
+    }
+
+    template <typename T>
+    void follow_for_bgp(api::Kind kind) {
+        if (!bgp_) {
+            return;
+        }
+        syncer_->on<T>(
+            kind, [this](const T& object, const datastore::Key&) { bgp_->upsert(object); },
+            [this](const datastore::Key& key) { bgp_->remove(key.kind, key.ns, key.name); });
+    }
+
+    template <typename T>
+    void follow_for_policy_and_bgp(api::Kind kind) {
+        syncer_->on<T>(
+            kind,
+            [this](const T& object, const datastore::Key&) {
+                calculator().upsert(object);
+                if (bgp_) {
+                    bgp_->upsert(object);
+                }
+            },
+            [this](const datastore::Key& key) {
+                calculator().remove(key.kind, key.ns, key.name);
+                if (bgp_) {
+                    bgp_->remove(key.kind, key.ns, key.name);
+                }
+            });
+    }
+
+    template <api::Kind... kKinds>
+    void follow_policies() {
+        (follow_policy<kKinds>(), ...);
+    }
+
+    // A policy's name in the calculator is its v3 name; storage may have another.
+    template <api::Kind kKind>
+    void follow_policy() {
+        syncer_->on<api::PolicyOf<kKind>>(
+            kKind,
+            [this](const api::PolicyOf<kKind>& policy, const datastore::Key& key) {
+                if (policy.name != key.name) {
+                    policy_names_[key] = policy.name;
+                }
+                calculator().upsert(static_cast<const api::Policy&>(policy));
+                report_problems(key, policy.problems);
+            },
+            [this](const datastore::Key& key) {
+                auto renamed = policy_names_.extract(key);
+                calculator().remove(key.kind, key.ns, renamed ? renamed.mapped() : key.name);
+                policy_problems_.erase(key);
+            });
+    }
+
+    void report_problems(const datastore::Key& key, const std::vector<std::string>& problems) {
+        auto text = fmt::format("{}", fmt::join(problems, "; "));
+        if (text.empty()) {
+            policy_problems_.erase(key);
+        } else if (auto& known = policy_problems_[key]; known != text) {
+            known = text;
+            logger()->error("policy isolates until it is understood policy=\"{}\" reason=\"{}\"",
+                            key.text(), text);
+        }
+    }
+
+    void on_node(const api::Node& node) {
+        if (node.meta.name == config_.node_name) {
+            own_node_ = node;
+            refresh_node();
+            return;
+        }
+        give_node(node);
+    }
+
+    void give_node(const api::Node& node) {
+        calculator().upsert(node);
+        if (bgp_) {
+            bgp_->upsert(node);
+        }
+    }
+
+    void on_node_removed(const datastore::Key& key) {
+        if (key.name == config_.node_name) {
+            logger()->error("the node's own object is gone, its last state stays node={}",
+                            key.name);
+            return;
+        }
+        calculator().remove(key.kind, key.ns, key.name);
+        if (bgp_) {
+            bgp_->remove(key.kind, key.ns, key.name);
+        }
+    }
+
+    // The own node, after its object or the devices' addresses changed.
+    void refresh_node() {
+        if (!own_node_ || !links_) {
+            return;
+        }
+        auto node = with_addresses(*own_node_, [this](const IpAddress& address) {
+            return links_->prefix_length(address);
+        });
+        if (auto patch = address_patch(*own_node_, node)) {
+            node_writer_->patch_addresses(*patch);
+        }
+        std::set<IpAddress> addresses(node.addresses.begin(), node.addresses.end());
+        for (auto family : kFamilies) {
+            if (const auto& address = node.address(family)) {
+                addresses.insert(address->address);
+            }
+        }
+        cni_->set_node_labels(node.meta.labels);
+        allocator_->note_node_changed();
+        give_node(node);
+        links_->set_node_addresses(std::move(addresses));
+    }
+
+    void on_pool(const api::IpPool& pool) {
+        pools_.upsert(pool);
+        calculator().upsert(pool);
+        cni_->upsert_pool(pool);
+        if (bgp_) {
+            bgp_->upsert(pool);
+        }
+    }
+
+    void on_pool_removed(const datastore::Key& key) {
+        pools_.remove(key.name);
+        calculator().remove(key.kind, key.ns, key.name);
+        cni_->remove_pool(key.name);
+        if (bgp_) {
+            bgp_->remove(key.kind, key.ns, key.name);
+        }
+    }
+
+    void on_batch(bool synced) {
+        enforcer_->datastore_changed(synced);
+        if (bgp_) {
+            bgp_->flush(synced);
+        }
+        if (!synced) {
+            return;
+        }
+        if (auto applied = masquerade_.apply(pools_.nat_outgoing(), pools_.all()); !applied) {
+            logger()->error("{}", applied.error().text());
+        }
+        if (!std::exchange(was_synced_, true)) {
+            cni_->set_ready();
+            logger()->info("in sync with the datastore updates={}", syncer_->updates());
+        }
+        report_network_state();
+    }
+
+    // Reasons why this node is not ready, of this node only.
+    [[nodiscard]] std::vector<std::string> not_ready() const {
+        std::vector<std::string> reasons;
+        if (!enforcer_->complete()) {
+            reasons.emplace_back("the datastore's first snapshot is not complete");
+        }
+        if (!enforcer_->trouble().empty()) {
+            reasons.push_back("policy tables: " + enforcer_->trouble());
+        }
+        if (!own_node_) {
+            reasons.push_back("no Node object " + config_.node_name);
+        }
+        bool attached = false;
+        for (const auto& [ifindex, uplink] : links_->uplinks()) {
+            attached = attached || uplink.attached;
+            if (!uplink.attached) {
+                reasons.push_back(fmt::format("uplink {}: {}", uplink.link.name, uplink.trouble));
+            }
+        }
+        if (!attached) {
+            reasons.emplace_back("no uplink");
+        }
+        if (bgp_ && !bgp_->status().running) {
+            reasons.emplace_back("BIRD is not running");
+        }
+        return reasons;
+    }
+
+    calc::PolicyCalculator& calculator() { return enforcer_->calculator(); }
+
+    void report_network_state() {
+        if (!own_node_) {
+            return;
+        }
+        auto reasons = not_ready();
+        node_writer_->set_network_state(
+            reasons.empty() ? NetworkState{true, "Manx is running on this node"}
+                            : NetworkState{false, fmt::format("{}", fmt::join(reasons, "; "))});
+    }
+
+    [[nodiscard]] nlohmann::json status() const {
+        nlohmann::json invalid = nlohmann::json::object();
+        for (const auto& [key, reason] : syncer_->invalid()) {
+            invalid[key.text()] = reason;
+        }
+        for (const auto& [key, reason] : policy_problems_) {
+            invalid[key.text()] = reason;
+        }
+        nlohmann::json uplinks = nlohmann::json::array();
+        for (const auto& [ifindex, uplink] : links_->uplinks()) {
+            uplinks.push_back({{"device", uplink.link.name},
+                               {"mtu", uplink.link.mtu},
+                               {"attached", uplink.attached},
+                               {"trouble", uplink.trouble}});
+        }
+        nlohmann::json endpoints = nlohmann::json::array();
+        for (const auto& [device, endpoint] : enforcer_->endpoints()) {
+            nlohmann::json addresses = nlohmann::json::array();
+            for (const auto& address : endpoint.addresses) {
+                addresses.push_back(address.text());
+            }
+            endpoints.push_back({{"device", device},
+                                 {"namespace", endpoint.ns},
+                                 {"pod", endpoint.pod},
+                                 {"addresses", std::move(addresses)}});
+        }
+        auto reasons = not_ready();
+        return {{"node", config_.node_name},
+                {"version", MANX_VERSION},
+                {"ready", reasons.empty()},
+                {"notReady", reasons},
+                {"datastore",
+                 {{"path", config_.datastore_path},
+                  {"synced", syncer_->synced()},
+                  {"updates", syncer_->updates()},
+                  {"trouble", syncer_->trouble()}}},
+                {"invalidObjects", std::move(invalid)},
+                {"uplinks", std::move(uplinks)},
+                {"endpoints", std::move(endpoints)},
+                {"bgp", bgp_ ? to_json(bgp_->status()) : nlohmann::json(nullptr)},
+                {"packets", DataplaneReport(*loader_).totals()},
+                {"tcx", loader_->uses_tcx()}};
+    }
+
+    void serve_people() {
+        status_->serve(
+            {.status = [this] { return status(); }, .not_ready = [this] { return not_ready(); }});
+        status_->registry().add([this](metrics::Registry::Families& out) {
+            DataplaneReport(*loader_).collect(out);
+            collect(out);
+        });
+    }
+
+    void collect(metrics::Registry::Families& out) const {
+        using metrics::gauge;
+        gauge(out, "felix_active_local_endpoints", "Workloads of this node.",
+              static_cast<double>(enforcer_->endpoints().size()));
+        gauge(out, "felix_resync_state",
+              "0: waiting for the datastore, 1: first snapshot, 2: in sync.",
+              !syncer_->trouble().empty() ? 0
+              : syncer_->synced()         ? 2
+                                          : 1);
+        auto stats = enforcer_->calculator().stats();
+        gauge(out, "felix_active_local_policies", "Policies that apply to a workload of this node.",
+              static_cast<double>(stats.active_policies));
+        gauge(out, "felix_cluster_num_policies", "Policies of the cluster.",
+              static_cast<double>(stats.policies));
+        gauge(out, "manx_policy_sets", "Compiled policy sets.", static_cast<double>(stats.sets));
+        gauge(out, "manx_policy_classes", "Classes of addresses.",
+              static_cast<double>(stats.classes));
+        gauge(out, "manx_invalid_objects", "Objects that are not in force as they stand.",
+              static_cast<double>(syncer_->invalid().size() + policy_problems_.size()));
+        gauge(out, "manx_ready", "1 when this node is ready.", not_ready().empty() ? 1 : 0);
+        metrics::counter(out, "manx_datastore_updates_total", "Objects received.",
+                         static_cast<double>(syncer_->updates()));
+        if (bgp_) {
+            collect_bgp(bgp_->status(), out);
+        }
+    }
+
+    EventLoop& loop_;
+    AgentConfig config_;
+    std::unique_ptr<StatusServer> status_;
+    std::unique_ptr<datastore::Store> store_;
+    std::optional<loader::Loader> loader_;
+    std::unique_ptr<dataplane::PinnedTables> table_writer_;
+    std::optional<dataplane::PolicyTables> tables_;
+    std::optional<Enforcer> enforcer_;
+    std::unique_ptr<dataplane::PacketEvents> events_;
+    std::unique_ptr<ipam::Allocator> allocator_;
+    Worker warm_up_{"ipam-warm-up"};
+    std::unique_ptr<cni::IpamAddresses> addresses_;
+    std::unique_ptr<cni::CniServer> cni_;
+    std::unique_ptr<dataplane::HostLinks> links_;
+    std::unique_ptr<bgp::BgpManager> bgp_;
+    std::unique_ptr<NodeWriter> node_writer_;
+    dataplane::Masquerade masquerade_;
+    PoolSets pools_;
+    std::optional<api::Node> own_node_;
+    std::map<datastore::Key, std::string> policy_names_; // where storage has another
+    std::map<datastore::Key, std::string> policy_problems_;
+    bool was_synced_ = false;
+    std::unique_ptr<Syncer> syncer_; // last: its callbacks use all of the above
+};
+
+Agent::Agent(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {
+}
+
+Agent::~Agent() = default;
+
+Result<std::unique_ptr<Agent>> Agent::create(EventLoop& loop, const AgentConfig& config) {
+    auto impl = std::make_unique<Impl>(loop, config);
+    TRY(impl->start());
+    return std::unique_ptr<Agent>(new Agent(std::move(impl)));
+}
+
+Result<void> remove_from_node(const AgentConfig& config) {
+    TRY_ASSIGN(auto socket, metrics::listen_unix(config.run_dir + "/agent.sock"));
+    TRY_ASSIGN(auto loader, loader::Loader::open(config.bpffs, load_options(config)));
+    TRY(loader.remove_all());
+    dataplane::Masquerade masquerade;
+    TRY(masquerade.apply({}, {}));
+    return {};
+}
+
+} // namespace manx::app

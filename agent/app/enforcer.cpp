@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/app/enforcer.h"
+
+#include "base/log.h"
+
+#include <utility>
+
+namespace manx::app {
+
+namespace {
+
+constexpr auto kRetry = std::chrono::seconds(1);
+
+log::Logger logger() {
+    return log::get("enforcer");
+}
+
+} // namespace
+
+void Enforcer::enforce(const dataplane::LocalEndpoint& endpoint, Done done) {
+    if (auto attached = loader_.attach_workload(endpoint.ifindex); !attached) {
+        done(Unexpected(attached.error().within("device " + endpoint.interface)));
+        return;
+    }
+    endpoints_[endpoint.interface] = endpoint;
+    calculator_.upsert_local(endpoint);
+    endpoints_changed_ = true;
+    waiting_.push_back(std::move(done));
+    if (complete_) {
+        flush();
+    }
+}
+
+void Enforcer::forget(const std::string& interface) {
+    auto found = endpoints_.find(interface);
+    if (found == endpoints_.end()) {
+        return;
+    }
+    calculator_.remove_local(interface);
+    endpoints_changed_ = true;
+    if (complete_) {
+        flush();
+    }
+    if (auto detached = loader_.detach(found->second.ifindex); !detached) {
+        log::get("enforcer")
+            ->warn("programs stay on a device that goes device={} reason=\"{}\"", interface,
+                   detached.error().text());
+    }
+    endpoints_.erase(found);
+}
+
+void Enforcer::datastore_changed(bool complete) {
+    complete_ = complete_ || complete;
+    if (complete_) {
+        flush();
+    }
+}
+
+// The tables say what the calculator says, by its steps or, after a start or an error, anew.
+Result<void> Enforcer::write_tables() {
+    auto update = calculator_.flush();
+    if (tables_.behind()) {
+        return tables_.resync(calculator_.snapshot());
+    }
+    return tables_.apply(update);
+}
+
+void Enforcer::flush() {
+    auto applied = write_tables();
+    auto trouble = applied ? std::string() : applied.error().text();
+    if (trouble != trouble_) {
+        if (applied) {
+            logger()->info("the tables are as they should be again");
+        } else {
+            logger()->error("tables not written, the old policy stays reason=\"{}\"", trouble);
+        }
+        trouble_ = std::move(trouble);
+    }
+    retry_ = {};
+    if (!applied) {
+        if (auto timer = loop_.add_timer(kRetry, [this] { flush(); })) {
+            retry_ = std::move(*timer);
+        }
+    }
+    if (applied) {
+        Result<void> bumped;
+        if (std::exchange(endpoints_changed_, false)) {
+            bumped = loader_.bump_epoch();
+        }
+        if (cut_flows_ && bumped) {
+            bumped = loader_.bump_policy_epoch();
+        }
+        if (!bumped) {
+            log::get("enforcer")
+                ->error("flows keep their old way out reason=\"{}\"", bumped.error().text());
+        }
+    }
+    for (auto& done : std::exchange(waiting_, {})) {
+        done(applied);
+    }
+}
+
+} // namespace manx::app

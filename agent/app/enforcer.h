@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+// From endpoints and objects to enforced packets: attaches programs to workloads' devices, feeds
+// the policy calculator, and writes its result into the tables.
+//
+// An endpoint is enforced when both of its hooks are attached and its addresses, classes and
+// policy are in the tables. Programs come first: a device with programs and without a table entry
+// drops everything, so there is no moment without policy. Nothing is written before the first
+// complete snapshot of the datastore; what an earlier agent wrote stays in force until then.
+//
+// Threading: the loop's thread.
+#pragma once
+
+#include "agent/calc/policy_calculator.h"
+#include "agent/cni/endpoint_sink.h"
+#include "agent/dataplane/policy_tables.h"
+#include "base/event_loop.h"
+#include "loader/loader.h"
+
+#include <map>
+#include <string>
+#include <vector>
+
+namespace manx::app {
+
+class Enforcer final : public cni::EndpointSink {
+public:
+    Enforcer(EventLoop& loop, loader::Loader& loader, dataplane::PolicyTables& tables,
+             const std::string& node_name, bool cut_flows)
+        : loop_(loop), loader_(loader), tables_(tables), calculator_({.node_name = node_name}),
+          cut_flows_(cut_flows) {}
+
+    void enforce(const dataplane::LocalEndpoint& endpoint, Done done) override;
+    void forget(const std::string& interface) override;
+
+    [[nodiscard]] calc::PolicyCalculator& calculator() { return calculator_; }
+
+    [[nodiscard]] const calc::PolicyCalculator& calculator() const { return calculator_; }
+
+    // After the calculator was fed. complete: every kind's snapshot is in.
+    void datastore_changed(bool complete);
+
+    [[nodiscard]] const std::map<std::string, dataplane::LocalEndpoint>& endpoints() const {
+        return endpoints_;
+    }
+
+    // Why the tables are not as they should be; empty: they are.
+    [[nodiscard]] const std::string& trouble() const { return trouble_; }
+
+    [[nodiscard]] bool complete() const { return complete_; }
+
+private:
+    void flush();
+    Result<void> write_tables();
+
+    EventLoop& loop_;
+    loader::Loader& loader_;
+    dataplane::PolicyTables& tables_;
+    calc::PolicyCalculator calculator_;
+    std::map<std::string, dataplane::LocalEndpoint> endpoints_; // by device name
+    std::vector<Done> waiting_;
+    std::string trouble_;
+    bool cut_flows_;
+    bool complete_ = false;
+    bool endpoints_changed_ = false;
+    EventSource retry_;
+};
+
+} // namespace manx::app
