@@ -7,6 +7,7 @@ Called by scripts/demo, which builds first.
 import argparse
 import concurrent.futures
 import contextlib
+import json
 import os
 import sys
 import time
@@ -218,7 +219,7 @@ class Demo:
                 (q, n)
                 for q in group
                 for n in matrix.nodes_of(q)
-                if not (matrix.flow(flows, q, n) or {}).get("answered")
+                if not bpf.is_answered(matrix.flow(flows, q, n))
             ]
             self.report.check(
                 not absent,
@@ -261,11 +262,22 @@ class Demo:
         )
         node = self.node_with_most_pods()
         self.report.say(f"\n  On {node.name}:")
-        for name in ("manx_ep4", "manx_flow4"):
-            text = node.run(
-                ["bpftool", "map", "dump", "pinned", f"{bpf.MAPS}/{name}"], check=False
-            ).stdout
-            self.report.show(f"bpftool map dump pinned {bpf.MAPS}/{name}", text, most=26)
+        here = [q for q in carried if node.name in matrix.nodes_of(q) and q.note["family"] == 4]
+        for question in here[:1]:
+            ends = (question.source, question.target)
+            self.show_entries(node, "manx_ep4", lambda e: bpf.address(e["key"]["addr"]) in ends)
+            self.report.say(f"  The flow of {matrix.describe(question)}:")
+            self.show_entries(
+                node,
+                "manx_flow4_new",
+                lambda e: {bpf.address(a) for a in e["key"]["addr"]} == set(ends)
+                and question.answer["source_port"] in e["key"]["port"],
+            )
+
+    def show_entries(self, node, name, wanted):
+        found = [e for e in bpf.dump(node, name) if wanted(e)][:1]
+        text = "\n".join(json.dumps(e) for e in found)
+        self.report.show(f"bpftool -j map dump pinned {bpf.MAPS}/{name}   # one entry of it", text)
 
     def close(self):
         for prober in self.probers.values():

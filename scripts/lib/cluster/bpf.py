@@ -16,6 +16,7 @@ MAPS = "/sys/fs/bpf/manx/maps"
 HOOKS = ("from workload", "to workload", "from uplink", "to uplink")
 FROM_WORKLOAD, TO_WORKLOAD, FROM_UPLINK, TO_UPLINK = range(4)
 REASONS = 64
+FLOW_ANSWERED = 2
 POLICY_DROPS = (32, 33, 40)
 REDIRECTS = (2, 3, 4)  # ways out that are no host stack
 
@@ -71,19 +72,20 @@ def address(value):
 
 
 def flows(node):
-    """{(protocol, (address, port), (address, port))} with the smaller end first -> flow value."""
+    """{(protocol, (address, port), (address, port))}, ends sorted -> the flow's value. A flow is in
+    the main table once it has proven to be alive, and leaves it when it is closed."""
     found = {}
     for family in (4, 6):
         for suffix in ("_new", ""):
             for entry in dump(node, f"manx_flow{family}{suffix}"):
                 key = entry["key"]
                 ends = sorted((address(a), p) for a, p in zip(key["addr"], key["port"]))
-                found[key["protocol"], *ends] = {
-                    **entry["value"],
-                    "answered": not suffix,
-                    "first": address(key["addr"][0]),
-                }
+                found[key["protocol"], *ends] = entry["value"]
     return found
+
+
+def is_answered(flow):
+    return bool(flow) and bool(flow["flags"] & FLOW_ANSWERED)
 
 
 def flow_of(table, protocol, source, source_port, target, target_port):

@@ -258,15 +258,13 @@ def protocol_number(question):
 
 def flow(tables, question, node):
     """The flow entry of a question on a node; None if there is none."""
-    source_port = question.answer["source_port"]
-    port = question.port if question.protocol != "icmp" else source_port
     return bpf.flow_of(
         tables[node],
         protocol_number(question),
         question.source,
-        source_port,
+        question.answer["source_port"],  # ICMP: the identifier, and 0 on the other side
         question.target,
-        port,
+        question.port,
     )
 
 
