@@ -137,12 +137,20 @@ def all_talk(made, expected=True):
     ]
     probe.ask_all(probers, asked)
     silent = [f"{q.asker} -> {q.target} {q.protocol}" for q in asked if q.answered != expected]
-    expect(not silent, f"{len(asked)} questions between pods answered; not: {silent[:4]}")
+    expect(
+        not silent,
+        f"{len(asked)} questions between pods are answered"
+        + "".join(f"\n  not {s}" for s in silent[:4]),
+    )
 
 
 def wait_for_blocks(cluster, made, items):
     objects = Objects(items)
-    blocks = {checks.block_of(objects, a) for p, _ in made.values() for a in p.addresses.values()}
+    blocks = {
+        checks.block_of(objects, a): p.node.name
+        for p, _ in made.values()
+        for a in p.addresses.values()
+    }
     expect(checks.wait_for_routes(cluster, blocks), f"{len(blocks)} blocks known on all nodes")
 
 
