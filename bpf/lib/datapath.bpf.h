@@ -14,6 +14,7 @@
 #include "lib/rewrite.bpf.h"
 
 #include "lib/family4.bpf.h"
+#include "lib/scratch.tmpl.h"
 #include "lib/endpoint.tmpl.h"
 #include "lib/ticket.tmpl.h"
 #include "lib/flow.tmpl.h"
@@ -23,6 +24,7 @@
 #include "lib/family_end.bpf.h"
 
 #include "lib/family6.bpf.h"
+#include "lib/scratch.tmpl.h"
 #include "lib/endpoint.tmpl.h"
 #include "lib/ticket.tmpl.h"
 #include "lib/flow.tmpl.h"

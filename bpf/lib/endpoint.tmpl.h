@@ -6,7 +6,7 @@ static __always_inline struct manx_endpoint *FN(find_endpoint)(const ADDR *addr)
 	return bpf_map_lookup_elem(&MAP_EP, addr);
 }
 
-__noinline int FN(find_class)(const ADDR *addr, struct manx_class *class)
+static __noinline int FN(find_class)(const ADDR *addr, struct manx_class *class)
 {
 	struct manx_class *found;
 

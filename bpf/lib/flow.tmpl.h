@@ -30,7 +30,7 @@ static __always_inline void FN(find_flow)(const PACKET *p, const struct manx_con
 }
 
 /* Writes a flow that was opened or resolved anew. 0, or an error: no room. */
-__noinline int FN(write_flow)(const PACKET *p, const struct manx_flow *flow, __u32 live)
+static __noinline int FN(write_flow)(const PACKET *p, const struct manx_flow *flow, __u32 live)
 {
 	if (!p || !flow)
 		return -1;
@@ -40,7 +40,7 @@ __noinline int FN(write_flow)(const PACKET *p, const struct manx_flow *flow, __u
 }
 
 /* Where there is no room, the flow stays where it is, and the next packet tries again. */
-__noinline int FN(promote)(const PACKET *p, const struct manx_flow *flow)
+static __noinline int FN(promote)(const PACKET *p, const struct manx_flow *flow)
 {
 	struct manx_flow copy;
 	TICKET ticket = {};
@@ -61,7 +61,7 @@ __noinline int FN(promote)(const PACKET *p, const struct manx_flow *flow)
 }
 
 /* A closed flow makes room; it is kept for late packets as long as nobody needs that. */
-__noinline int FN(demote)(const PACKET *p, const struct manx_flow *flow)
+static __noinline int FN(demote)(const PACKET *p, const struct manx_flow *flow)
 {
 	struct manx_flow copy;
 

@@ -12,15 +12,15 @@ static __noinline struct manx_way *FN(find_related)(struct __sk_buff *ctx, const
 						    const struct manx_config *config,
 						    struct FN(found) * found, __u32 *mtu)
 {
-	PACKET inner = {};
+	PACKET *inner = FN(derived)();
 
-	if (!FN(parse_inner)(ctx, p->transport_offset + 8, &inner) ||
-	    !FN(same)(&inner.src, &p->dst))
+	if (!inner || !FN(parse_inner)(ctx, p->transport_offset + 8, inner) ||
+	    !FN(same)(&inner->src, &p->dst))
 		return NULL;
-	inner.now = p->now;
-	FN(find_flow)(&inner, config, found);
+	inner->now = p->now;
+	FN(find_flow)(inner, config, found);
 	if (!found->flow)
 		return NULL;
-	*mtu = inner.side ? found->flow->mtu[0] : found->flow->mtu[1];
-	return inner.side ? &found->flow->way[0] : &found->flow->way[1];
+	*mtu = inner->side ? found->flow->mtu[0] : found->flow->mtu[1];
+	return inner->side ? &found->flow->way[0] : &found->flow->way[1];
 }

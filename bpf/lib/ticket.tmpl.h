@@ -4,7 +4,7 @@
  */
 
 /* Into the queue with this index, or the first above it that has room. 0, or an error. */
-__noinline int FN(push_ticket)(TICKET *ticket, __u32 queue, __u32 now)
+static __noinline int FN(push_ticket)(TICKET *ticket, __u32 queue, __u32 now)
 {
 	const __u32 delays[MANX_DELAY_QUEUES] = MANX_DELAYS;
 

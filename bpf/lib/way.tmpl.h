@@ -27,7 +27,6 @@ __noinline int FN(way_by_route)(struct __sk_buff *ctx, const PACKET *p, struct m
 	struct bpf_fib_lookup fib = {
 		.tot_len = 1, /* asks for the route's MTU */
 	};
-	__u32 device_mtu = 0;
 	long rc;
 
 	if (!p || !way || !mtu)
@@ -49,8 +48,10 @@ __noinline int FN(way_by_route)(struct __sk_buff *ctx, const PACKET *p, struct m
 	if (fib.tot_len > 1) {
 		*mtu = fib.tot_len;
 	} else {
-		bpf_check_mtu(ctx, fib.ifindex, &device_mtu, 0, 0);
-		*mtu = device_mtu > 0xffff ? 0xffff : device_mtu;
+		/* In the place of what is not needed any more: the stack is short. */
+		fib.rt_metric = 0;
+		bpf_check_mtu(ctx, fib.ifindex, &fib.rt_metric, 0, 0);
+		*mtu = fib.rt_metric > 0xffff ? 0xffff : fib.rt_metric;
 	}
 	return 0;
 }

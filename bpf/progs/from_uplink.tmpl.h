@@ -2,8 +2,9 @@
 /* Template of tc_from_uplink: what the network sends to workloads of this node. */
 
 /* The first packet of a flow to a workload of this node; what is for others is the stack's. */
-__noinline int FN(open_flow)(struct __sk_buff *ctx, const PACKET *p, __u32 live, __u32 created)
+__noinline int FN(open_flow)(struct __sk_buff *ctx, __u32 live, __u32 created)
 {
+	const PACKET *p = FN(scratch)();
 	const struct manx_config *config = get_config();
 	struct FN(parties) who;
 	struct manx_flow flow;
@@ -41,8 +42,9 @@ __noinline int FN(open_flow)(struct __sk_buff *ctx, const PACKET *p, __u32 live,
 }
 
 /* NOT_RELATED, or what is done with an ICMP error of a known flow. */
-__noinline int FN(related)(struct __sk_buff *ctx, const PACKET *p)
+__noinline int FN(related)(struct __sk_buff *ctx)
 {
+	const PACKET *p = FN(scratch)();
 	const struct manx_config *config = get_config();
 	struct FN(found) found = {};
 	struct manx_way *way;
@@ -67,8 +69,9 @@ __noinline int FN(related)(struct __sk_buff *ctx, const PACKET *p)
  * Everything but a plain packet of a live flow. Global functions are verified once, with any
  * packet; that keeps loading fast.
  */
-__noinline int FN(slow)(struct __sk_buff *ctx, const PACKET *p)
+__noinline int FN(slow)(struct __sk_buff *ctx)
 {
+	const PACKET *p = FN(scratch)();
 	const struct manx_config *config = get_config();
 	struct FN(found) found = {};
 	struct manx_way *way;
@@ -77,9 +80,9 @@ __noinline int FN(slow)(struct __sk_buff *ctx, const PACKET *p)
 	if (!p || !config || (p->t.flags & PKT_NEIGHBOR))
 		return leave(ctx, MANX_PASS_NOT_OURS);
 	if (p->t.flags & PKT_ICMP_ERROR) {
-		int verdict = FN(related)(ctx, p);
+		int verdict = FN(related)(ctx);
 
-		return verdict == NOT_RELATED ? FN(open_flow)(ctx, p, 0, 0) : verdict;
+		return verdict == NOT_RELATED ? FN(open_flow)(ctx, 0, 0) : verdict;
 	}
 	FN(find_flow)(p, config, &found);
 	if (!found.flow || (p->t.flags & PKT_NO_PORTS) ||
@@ -87,7 +90,7 @@ __noinline int FN(slow)(struct __sk_buff *ctx, const PACKET *p)
 		/* What the stack translates is opened where it leaves the stack. */
 		if (found.flow && (found.flow->flags & MANX_FLOW_BY_STACK))
 			return leave(ctx, MANX_PASS_NOT_OURS);
-		return FN(open_flow)(ctx, p, found.flow && found.live,
+		return FN(open_flow)(ctx, found.flow && found.live,
 				     found.flow ? found.flow->created : 0);
 	}
 	if (needs_rejudgement(found.flow, config)) {
@@ -131,5 +134,7 @@ static __always_inline int FN(from_uplink)(struct __sk_buff *ctx)
 			return FN(take)(ctx, &p, way, p.side ? flow->mtu[1] : flow->mtu[0], 0);
 		}
 	}
-	return FN(slow)(ctx, &p);
+	if (FN(keep)(&p))
+		return TC_ACT_SHOT;
+	return FN(slow)(ctx);
 }

@@ -2,8 +2,9 @@
 /* Template of tc_from_workload: what a workload of this node sends. */
 
 /* The first packet of a flow: who sends to whom, may they, and which way. */
-__noinline int FN(open_flow)(struct __sk_buff *ctx, const PACKET *p, __u32 live, __u32 created)
+__noinline int FN(open_flow)(struct __sk_buff *ctx, __u32 live, __u32 created)
 {
+	const PACKET *p = FN(scratch)();
 	const struct manx_config *config = get_config();
 	struct FN(parties) who;
 	struct manx_flow flow;
@@ -53,8 +54,9 @@ __noinline int FN(open_flow)(struct __sk_buff *ctx, const PACKET *p, __u32 live,
 		       : FN(take)(ctx, p, &flow.way[0], flow.mtu[0], 0);
 }
 
-__noinline int FN(related)(struct __sk_buff *ctx, const PACKET *p)
+__noinline int FN(related)(struct __sk_buff *ctx)
 {
+	const PACKET *p = FN(scratch)();
 	const struct manx_config *config = get_config();
 	struct manx_endpoint *src;
 	struct FN(found) found;
@@ -83,8 +85,9 @@ __noinline int FN(related)(struct __sk_buff *ctx, const PACKET *p)
  * Everything but a plain packet of a live flow. Global functions are verified once, with any
  * packet; that keeps loading fast.
  */
-__noinline int FN(slow)(struct __sk_buff *ctx, const PACKET *p)
+__noinline int FN(slow)(struct __sk_buff *ctx)
 {
+	const PACKET *p = FN(scratch)();
 	const struct manx_config *config = get_config();
 	struct FN(found) found;
 	struct manx_way *way;
@@ -95,11 +98,11 @@ __noinline int FN(slow)(struct __sk_buff *ctx, const PACKET *p)
 	if (p->t.flags & PKT_NEIGHBOR)
 		return pass(ctx, MANX_PASS_NEIGHBOR_DISCOVERY);
 	if (p->t.flags & PKT_ICMP_ERROR)
-		return FN(related)(ctx, p);
+		return FN(related)(ctx);
 	FN(find_flow)(p, config, &found);
 	if (!found.flow || (p->t.flags & PKT_NO_PORTS) ||
 	    opens_anew(found.flow, p->side, p->t.tcp_flags))
-		return FN(open_flow)(ctx, p, found.flow && found.live,
+		return FN(open_flow)(ctx, found.flow && found.live,
 				     found.flow ? found.flow->created : 0);
 	if (needs_rejudgement(found.flow, config)) {
 		int denied = FN(rejudge)(p, config, &found);
@@ -143,5 +146,7 @@ static __always_inline int FN(from_workload)(struct __sk_buff *ctx)
 			return FN(take)(ctx, &p, way, p.side ? flow->mtu[1] : flow->mtu[0], 0);
 		}
 	}
-	return FN(slow)(ctx, &p);
+	if (FN(keep)(&p))
+		return TC_ACT_SHOT;
+	return FN(slow)(ctx);
 }

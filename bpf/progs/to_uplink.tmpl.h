@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /* Template of tc_to_uplink: what the host stack forwards out of this node. */
 
-__noinline int FN(open_flow)(struct __sk_buff *ctx, const PACKET *p, __u32 live, __u32 created)
+__noinline int FN(open_flow)(struct __sk_buff *ctx, __u32 live, __u32 created)
 {
+	const PACKET *p = FN(scratch)();
 	const struct manx_config *config = get_config();
 	__u32 slot_and_flags = 0;
 	struct FN(parties) who;
@@ -43,8 +44,9 @@ __noinline int FN(open_flow)(struct __sk_buff *ctx, const PACKET *p, __u32 live,
 	return pass(ctx, MANX_PASS_FROM_STACK);
 }
 
-__noinline int FN(handle)(struct __sk_buff *ctx, const PACKET *p)
+__noinline int FN(handle)(struct __sk_buff *ctx)
 {
+	const PACKET *p = FN(scratch)();
 	const struct manx_config *config = get_config();
 	struct FN(found) found = {};
 
@@ -65,8 +67,7 @@ __noinline int FN(handle)(struct __sk_buff *ctx, const PACKET *p)
 		if (known < 0)
 			return FN(drop)(ctx, p, 0, -known);
 	}
-	return FN(open_flow)(ctx, p, found.flow && found.live,
-			     found.flow ? found.flow->created : 0);
+	return FN(open_flow)(ctx, found.flow && found.live, found.flow ? found.flow->created : 0);
 }
 
 static __always_inline int FN(to_uplink)(struct __sk_buff *ctx)
@@ -75,5 +76,7 @@ static __always_inline int FN(to_uplink)(struct __sk_buff *ctx)
 
 	if (FN(parse)(ctx, &p))
 		return leave(ctx, MANX_PASS_NOT_OURS);
-	return FN(handle)(ctx, &p);
+	if (FN(keep)(&p))
+		return TC_ACT_SHOT;
+	return FN(handle)(ctx);
 }
