@@ -347,12 +347,15 @@ std::string render_kernel_filters(const Inputs& inputs, const Node& self,
         "}}\n",
         suffix(family), normal);
 
+    // One metric for all that is normal: BIRD replaces a route in the kernel within its metric
+    // only, and a prefix may change hands (a block that is given up comes back from a peer).
     put(out,
         "filter manx_kernel_export_{0} {{\n"
         "  if source = RTS_DEVICE then reject;\n"
+        "  krt_metric = {1};\n"
         "  if source = RTS_STATIC && proto = \"blocks_{0}\" then accept;\n"
         "  if source = RTS_STATIC && proto = \"services_{0}\" then reject;\n",
-        suffix(family));
+        suffix(family), normal);
     for (const Cidr& range : services.ranges) {
         if (range.family() == family) {
             put(out, "  if net ~ {} then reject; # services\n", inside(range));
@@ -361,12 +364,11 @@ std::string render_kernel_filters(const Inputs& inputs, const Node& self,
     // A LOCAL_PREF near the top was made from a metric; any other (a router's 100) says nothing
     // of metrics.
     put(out,
-        "  if source = RTS_BGP then {{\n"
-        "    krt_metric = {0};\n"
-        "    if defined(bgp_local_pref) && bgp_local_pref >= {1} && bgp_local_pref < {2} then\n"
-        "      krt_metric = {2} - bgp_local_pref;\n"
+        "  if source = RTS_BGP && defined(bgp_local_pref) then {{\n"
+        "    if bgp_local_pref >= {0} && bgp_local_pref < {1} then\n"
+        "      krt_metric = {1} - bgp_local_pref;\n"
         "  }}\n",
-        normal, kMetricTop - UINT16_MAX, kMetricTop);
+        kMetricTop - UINT16_MAX, kMetricTop);
     bool wireguard = family == Family::V4 ? self.wireguard4 : self.wireguard6;
     if (wireguard) {
         std::vector<IpAddress> nodes;

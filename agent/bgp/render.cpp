@@ -17,9 +17,10 @@ namespace manx::bgp {
 
 namespace {
 
-// Changes of interfaces and of the kernel's routes come by netlink; a scan only mends what a full
-// socket buffer lost, and BIRD asks for one by itself when that happens.
-constexpr int kScanSeconds = 300;
+// Changes of interfaces and of the kernel's routes come by netlink; a scan only mends what is left
+// over: messages that a full socket buffer lost, and the old route of a workload whose metric
+// changed (BIRD replaces within one metric).
+constexpr int kScanSeconds = 60;
 constexpr int kNetlinkBufferBytes = 4 * 1024 * 1024;
 
 template <typename... Args>

@@ -100,10 +100,13 @@ std::string frr_common(const std::string& router_id, const std::string& neighbor
 
 class Wikikube : public testing::Test {
 protected:
+    void TearDown() override { reset(); }
+
     void SetUp() override {
         if (geteuid() != 0) {
             GTEST_SKIP() << "needs the right to make network namespaces";
         }
+        reset();
         for (const char* ns : {"w1", "w2", "k3", "lsw1", "lsw2", "cr1", "cr2"}) {
             add_ns(ns);
         }

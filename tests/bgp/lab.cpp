@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 
 #include <array>
+#include <cerrno>
 #include <chrono>
 #include <csignal>
 #include <fcntl.h>
@@ -76,6 +77,18 @@ bool wait_for(const std::function<bool()>& holds, int seconds) {
         std::this_thread::sleep_for(std::chrono::milliseconds(100));
     }
     return true;
+}
+
+void reset() {
+    if (getenv("MANX_LAB") == nullptr) {
+        return;
+    }
+    // All of this process namespace but this process, its first.
+    kill(-1, SIGKILL);
+    while (waitpid(-1, nullptr, 0) > 0 || errno == EINTR) {
+    }
+    sh("ip -all netns delete");
+    sh("rm -rf /run/frr-* /run/gobgp-* /run/manx-*");
 }
 
 void add_ns(const std::string& name) {

@@ -23,6 +23,8 @@ std::string in(const std::string& ns, const std::string& command);
 // Waits until the predicate holds, looking every 100 ms.
 bool wait_for(const std::function<bool()>& holds, int seconds = 40);
 
+// Ends every process and namespace of the lab: first and last thing of each test.
+void reset();
 void add_ns(const std::string& name);
 // A cable between two namespaces, both ends up.
 void add_link(const std::string& ns1, const std::string& if1, const std::string& ns2,

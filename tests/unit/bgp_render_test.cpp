@@ -54,7 +54,7 @@ TEST(BgpRender, DevicesKernelAndBlocks) {
     EXPECT_EQ(block(text, "protocol static blocks_v6"),
               "protocol static blocks_v6 {\n  ipv6;\n  route fd00:65::40/122 blackhole;\n}\n");
     std::string kernel = block(text, "protocol kernel kernel_v6");
-    for (const char* line : {"  learn;\n", "  persist;\n", "  scan time 300;\n", "  metric 0;\n",
+    for (const char* line : {"  learn;\n", "  persist;\n", "  scan time 60;\n", "  metric 0;\n",
                              "  merge paths on;\n", "  graceful restart on;\n"}) {
         EXPECT_THAT(kernel, HasSubstr(line));
     }
@@ -144,7 +144,11 @@ TEST(BgpRender, KernelFilterPerEncapsulation) {
     EXPECT_THAT(usual, HasSubstr("net ~ [ 10.66.0.0/16+ ] then reject;"));
     EXPECT_THAT(usual, HasSubstr("net ~ [ 10.67.0.0/16+ ] then reject;"));
     EXPECT_THAT(usual, HasSubstr("net ~ [ 10.68.0.0/16+ ] then reject;"));
-    EXPECT_THAT(usual, HasSubstr("proto = \"blocks_v4\" then accept;"));
+    EXPECT_THAT(usual, HasSubstr("  krt_metric = 1024;\n"
+                                 "  if source = RTS_STATIC && proto = \"blocks_v4\" then accept;"));
+    EXPECT_THAT(usual,
+                HasSubstr("bgp_local_pref >= 2147418112 && bgp_local_pref < 2147483647 then\n"
+                          "      krt_metric = 2147483647 - bgp_local_pref;\n"));
     std::string ipip = kernel(ProgramClusterRoutes::EnabledIpipOnly, "v4");
     EXPECT_THAT(ipip, HasSubstr("net ~ [ 10.65.0.0/16+ ] then reject;"));
     EXPECT_THAT(ipip, HasSubstr("  if net ~ [ 10.66.0.0/16+ ] && source = RTS_BGP then { # IPPool "
