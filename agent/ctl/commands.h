@@ -23,6 +23,7 @@ void add_write_commands(CLI::App& app, Context& context);
 // patch, label.
 void add_edit_commands(CLI::App& app, Context& context);
 void add_node_commands(CLI::App& app, Context& context);
+void add_status_command(CLI::App& app, Context& context);
 void add_version_command(CLI::App& app, Context& context);
 
 } // namespace manx::ctl

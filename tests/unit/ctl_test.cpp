@@ -2,12 +2,18 @@
 // manxctl as an operator meets it: commands in, text and exit code out.
 #include "agent/ctl/run.h"
 #include "agent/ctl/yaml.h"
+#include "base/unique_fd.h"
 #include "tests/unit/store_fixture.h"
 
 #include <gtest/gtest.h>
 
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include <array>
 #include <fstream>
 #include <sstream>
+#include <thread>
 
 namespace manx::ctl {
 namespace {
@@ -234,6 +240,83 @@ TEST_F(CtlTest, LabelsAndTiers) {
               std::string::npos);
     EXPECT_EQ(run({"delete", "gnp", "g"}).code, 0);
     EXPECT_EQ(run({"delete", "tier", "t"}).code, 0);
+}
+
+// Answers one connection on a unix socket with a text, and keeps the request.
+class FakeAgent {
+public:
+    FakeAgent(const std::string& path, std::string answer)
+        : fd_(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)), answer_(std::move(answer)) {
+        sockaddr_un address{};
+        address.sun_family = AF_UNIX;
+        path.copy(address.sun_path, sizeof address.sun_path - 1);
+        EXPECT_EQ(bind(fd_.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+        EXPECT_EQ(listen(fd_.get(), 1), 0);
+        thread_ = std::thread([this] {
+            UniqueFd peer(accept(fd_.get(), nullptr, nullptr));
+            std::array<char, 1000> buffer{};
+            ssize_t n = read(peer.get(), buffer.data(), buffer.size());
+            request.assign(buffer.data(), n > 0 ? static_cast<size_t>(n) : 0);
+            EXPECT_EQ(::write(peer.get(), answer_.data(), answer_.size()),
+                      static_cast<ssize_t>(answer_.size()));
+        });
+    }
+
+    FakeAgent(const FakeAgent&) = delete;
+    FakeAgent& operator=(const FakeAgent&) = delete;
+
+    ~FakeAgent() { thread_.join(); }
+
+    std::string request;
+
+private:
+    UniqueFd fd_;
+    std::string answer_;
+    std::thread thread_;
+};
+
+TEST_F(CtlTest, StatusOfTheAgent) {
+    std::string socket = folder.file("agent.sock");
+    std::string status = R"json({"node": "n1", "version": "0.1.0", "ready": false,
+      "notReady": ["no uplink"], "datastore": {"path": "/x.db", "synced": true, "trouble": ""},
+      "bgp": {"running": true, "error": "", "peers": [{"name": "Global_10_0_0_1",
+        "address": "10.0.0.1", "as": 64512, "state": "Established", "since": "02:00:00",
+        "imported": 3, "exported": 2}]},
+      "uplinks": [], "endpoints": [{"namespace": "shop", "pod": "web", "device": "cali1",
+        "addresses": ["10.65.0.2", "fd00::2"]}],
+      "packets": {"from_workload": {"drop_policy_egress": {"packets": 7, "bytes": 700},
+                                    "redirect_peer": {"packets": 1, "bytes": 1}}},
+      "invalidObjects": {"IPPool a": "spec.cidr: is required"}})json";
+    {
+        FakeAgent agent(socket, "HTTP/1.0 200 OK\r\nX: y\r\n\r\n" + status);
+        EXPECT_EQ(run({"status", "--socket", socket}).out,
+                  "Node:        n1\n"
+                  "Agent:       v0.1.0, not ready: no uplink\n"
+                  "Datastore:   /x.db, in sync\n\n"
+                  "BGP peers:\n"
+                  "ADDRESS    ASN     STATE         SINCE      IMPORTED   EXPORTED   SESSION\n"
+                  "10.0.0.1   64512   Established   02:00:00   3          2          "
+                  "Global_10_0_0_1\n\n"
+                  "Uplinks: none\n\n"
+                  "Endpoints:\n"
+                  "NAMESPACE   POD   ADDRESSES           DEVICE\n"
+                  "shop        web   10.65.0.2,fd00::2   cali1\n\n"
+                  "Drops:\n"
+                  "HOOK            REASON               PACKETS   BYTES\n"
+                  "from_workload   drop_policy_egress   7         700\n\n"
+                  "Objects that are not in force as they stand:\n"
+                  "OBJECT     REASON\n"
+                  "IPPool a   spec.cidr: is required\n\n");
+    }
+    Outcome gone = run({"status", "--socket", socket}); // the file is there, nobody listens
+    EXPECT_EQ(gone.code, 1);
+    EXPECT_EQ(gone.err, "no agent answers on " + socket +
+                            " (is manx-agent running on this node?): Connection refused\n");
+    std::filesystem::remove(socket);
+    {
+        FakeAgent agent(socket, "rubbish");
+        EXPECT_EQ(run({"status", "--socket", socket}).err, "agent: /status: not an answer\n");
+    }
 }
 
 TEST_F(CtlTest, UsageErrors) {
