@@ -171,6 +171,9 @@ private:
                                 bumped.error().text());
             }
             update_mtu();
+            if (links_) {
+                report_network_state();
+            }
         };
         handler.workload_changed = [this](uint32_t ifindex) { cni_->workload_changed(ifindex); };
         TRY_ASSIGN(links_,
