@@ -47,7 +47,8 @@ TEST_F(SyncerTest, DeliversTheSnapshotThenChangesAndKeepsTheLastGoodState) {
     std::map<std::string, std::string> pools;
     Syncer syncer(*loop_, *store_);
     syncer.on<api::IpPool>(
-        api::Kind::IpPool, [&](const api::IpPool& p, const datastore::Key&) { pools[p.meta.name] = p.cidr.text(); },
+        api::Kind::IpPool,
+        [&](const api::IpPool& p, const datastore::Key&) { pools[p.meta.name] = p.cidr.text(); },
         [&](const datastore::Key& k) { pools.erase(k.name); });
     int step = 0;
     syncer.on_batch([&](bool synced) {
