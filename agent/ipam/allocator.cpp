@@ -31,7 +31,7 @@ Result<void> Allocator::Impl::watch() {
     handler.event = [this](const datastore::Event& event) {
         // Of all affinities of the cluster only those of this owner are looked into.
         const std::string& name = event.object.key.name;
-        if (!name.starts_with(owner_.name + "-")) {
+        if (!name.starts_with(owner_.name.substr(0, 100))) { // longer names are shortened
             return;
         }
         auto json = api::parse_json(event.object.json);
@@ -63,7 +63,7 @@ Result<AssignedAddress> Allocator::Impl::assign_ip(const AssignRequest& request)
     TRY_ASSIGN(auto environment, environment_.get());
     const IpAddress& address = request.address;
     const api::IpPool* pool = pool_of(environment->pools, address);
-    if (pool == nullptr || !pool->usable()) {
+    if (pool == nullptr || !is_allocatable(*pool)) {
         return fail(ErrorKind::ConfigReality,
                     fmt::format("{} is not in a configured and enabled pool", address.text()));
     }

@@ -82,9 +82,8 @@ private:
     // allowed to.
     Result<bool> claim_new(const Environment& environment, const Group& group);
     Result<bool> claim_unowned(const Environment& environment, const Group& group,
-                               std::span<const Stored<Block>> blocks);
-    Result<bool> steal_empty(const Environment& environment, const Group& group,
-                             std::span<const Stored<Block>> blocks);
+                               std::span<const BlockSummary> blocks);
+    Result<bool> steal_empty(const Group& group, std::span<const BlockSummary> blocks);
     Result<bool> try_claim(const Cidr& cidr); // false: somebody else's
 
     // release.cpp

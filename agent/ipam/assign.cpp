@@ -346,29 +346,32 @@ void Allocator::Impl::settle(const Cidr& block, std::map<Want*, unsigned>& count
 }
 
 void Allocator::Impl::borrow(const Environment& environment, Group& group) {
-    auto blocks = repository_.blocks();
+    auto blocks = repository_.block_summaries(environment.reservations);
     if (!blocks) {
         return group.fail_open(blocks.error());
     }
     auto clock_seed = options_.clock().time_since_epoch().count();
     for (const api::IpPool* pool : group.pools) {
         BlockWalk walk(pool->cidr, pool->block_size, owner_.name, clock_seed);
-        std::vector<Stored<Block>*> inside;
-        for (auto& block : *blocks) {
-            if (pool->cidr.contains(block.value.cidr()) &&
-                own_.find(block.value.cidr()) == nullptr) {
+        std::vector<const BlockSummary*> inside;
+        for (const auto& block : *blocks) {
+            if (pool->cidr.contains(block.cidr) && own_.find(block.cidr) == nullptr &&
+                (block.free > 0 || block.cooling)) {
                 inside.push_back(&block);
             }
         }
         std::stable_sort(inside.begin(), inside.end(), [&](const auto* a, const auto* b) {
-            return walk.distance(a->value.cidr()) < walk.distance(b->value.cidr());
+            return walk.distance(a->cidr) < walk.distance(b->cidr);
         });
-        for (Stored<Block>* block : inside) {
+        for (const BlockSummary* candidate : inside) {
             if (!group.open()) {
                 return;
             }
-            if (block->value.free_count(environment.reservations) > 0 || block->value.cooling()) {
+            auto block = repository_.block(candidate->cidr);
+            if (block) {
                 (void)take(environment, group, *block, false); // a lost one is just passed over
+            } else if (block.error().kind != ErrorKind::NotFound) {
+                return group.fail_open(block.error());
             }
         }
     }

@@ -19,27 +19,27 @@ constexpr std::chrono::minutes kReclaimAge{1};
 // The blocks that exist, by address: whether one lies across a candidate, whatever its size.
 class Existing {
 public:
-    explicit Existing(std::span<const Stored<Block>> blocks) {
+    explicit Existing(std::span<const BlockSummary> blocks) {
         for (const auto& block : blocks) {
-            by_address_.emplace(block.value.cidr().address(), &block);
+            by_address_.emplace(block.cidr.address(), &block);
         }
     }
 
-    [[nodiscard]] const Stored<Block>* overlapping(const Cidr& candidate) const {
+    [[nodiscard]] const BlockSummary* overlapping(const Cidr& candidate) const {
         auto after = by_address_.upper_bound(candidate.last());
         if (after == by_address_.begin()) {
             return nullptr;
         }
-        const Stored<Block>* before = std::prev(after)->second;
-        return before->value.cidr().overlaps(candidate) ? before : nullptr;
+        const BlockSummary* before = std::prev(after)->second;
+        return before->cidr.overlaps(candidate) ? before : nullptr;
     }
 
 private:
-    std::map<IpAddress, const Stored<Block>*> by_address_;
+    std::map<IpAddress, const BlockSummary*> by_address_;
 };
 
-bool claimed_recently(const Block& block, Time now) {
-    auto claimed = parse_rfc3339(block.data().affinity_claim_time);
+bool claimed_recently(const BlockSummary& block, Time now) {
+    auto claimed = parse_rfc3339(block.claim_time);
     return claimed && *claimed + kReclaimAge >= now;
 }
 
@@ -55,12 +55,12 @@ Result<bool> Allocator::Impl::claim_new(const Environment& environment, const Gr
         return fail(ErrorKind::Exhausted,
                     "no free address in the node's blocks, and autoAllocateBlocks is off");
     }
-    TRY_ASSIGN(auto blocks, repository_.blocks());
+    TRY_ASSIGN(auto blocks, repository_.block_summaries(environment.reservations));
     TRY_ASSIGN(bool claimed, claim_unowned(environment, group, blocks));
     if (claimed) {
         return true;
     }
-    return steal_empty(environment, group, blocks);
+    return steal_empty(group, blocks);
 }
 
 Result<bool> Allocator::Impl::try_claim(const Cidr& cidr) {
@@ -77,7 +77,7 @@ Result<bool> Allocator::Impl::try_claim(const Cidr& cidr) {
 }
 
 Result<bool> Allocator::Impl::claim_unowned(const Environment& environment, const Group& group,
-                                            std::span<const Stored<Block>> blocks) {
+                                            std::span<const BlockSummary> blocks) {
     Existing existing(blocks);
     auto clock_seed = options_.clock().time_since_epoch().count();
     bool lost_one = false;
@@ -85,10 +85,8 @@ Result<bool> Allocator::Impl::claim_unowned(const Environment& environment, cons
         BlockWalk walk(pool->cidr, pool->block_size, owner_.name, clock_seed);
         while (auto candidate = walk.next(environment.reservations)) {
             if (const auto* there = existing.overlapping(*candidate); there != nullptr) {
-                const Block& block = there->value;
-                bool ours = block.cidr() == *candidate && block.affinity() == owner_.text() &&
-                            own_.find(*candidate) == nullptr &&
-                            block.free_count(environment.reservations) > 0;
+                bool ours = there->cidr == *candidate && there->affinity == owner_.text() &&
+                            own_.find(*candidate) == nullptr && there->free > 0;
                 if (!ours) {
                     continue;
                 }
@@ -107,20 +105,18 @@ Result<bool> Allocator::Impl::claim_unowned(const Environment& environment, cons
     return false;
 }
 
-Result<bool> Allocator::Impl::steal_empty(const Environment& environment, const Group& group,
-                                          std::span<const Stored<Block>> blocks) {
+Result<bool> Allocator::Impl::steal_empty(const Group& group,
+                                          std::span<const BlockSummary> blocks) {
     Time now = options_.clock();
-    for (const Stored<Block>& there : blocks) {
-        const Block& block = there.value;
-        const api::IpPool* pool = group.pool_of(block.cidr());
-        if (pool == nullptr || pool->block_size != block.cidr().length() ||
-            block.affinity().empty() || block.affinity() == owner_.text() || !block.empty() ||
-            block.free_count(environment.reservations) == 0 || claimed_recently(block, now)) {
+    for (const BlockSummary& block : blocks) {
+        const api::IpPool* pool = group.pool_of(block.cidr);
+        if (pool == nullptr || pool->block_size != block.cidr.length() || block.affinity.empty() ||
+            block.affinity == owner_.text() || !block.empty || block.free == 0 ||
+            claimed_recently(block, now)) {
             continue;
         }
-        ReleaseAffinityOptions unchanged{true, block.data().sequence_number};
-        auto released =
-            claims_.release(BlockOwner::parse(block.affinity()), block.cidr(), unchanged);
+        ReleaseAffinityOptions unchanged{true, block.sequence_number};
+        auto released = claims_.release(BlockOwner::parse(block.affinity), block.cidr, unchanged);
         if (!released) {
             auto kind = released.error().kind;
             if (kind == ErrorKind::ConfigReality || kind == ErrorKind::NotFound ||
@@ -129,9 +125,9 @@ Result<bool> Allocator::Impl::steal_empty(const Environment& environment, const 
             }
             return Unexpected(released.error());
         }
-        log::get("ipam")->info("took the empty block {} from {}", block.cidr().text(),
-                               block.affinity());
-        TRY_ASSIGN(bool claimed, try_claim(block.cidr()));
+        log::get("ipam")->info("took the empty block {} from {}", block.cidr.text(),
+                               block.affinity);
+        TRY_ASSIGN(bool claimed, try_claim(block.cidr));
         if (claimed) {
             return true;
         }

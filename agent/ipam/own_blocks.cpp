@@ -26,7 +26,7 @@ Result<void> OwnBlocks::load(const Environment& environment, Family family) {
             }
         }
         // A missing block is not created where it would lie across those of another size.
-        bool may_create = stays && pool->usable() && pool->block_size == cidr.length();
+        bool may_create = stays && is_allocatable(*pool) && pool->block_size == cidr.length();
         auto block = claims_.through_affinity(owner_, cidr, may_create);
         if (block) {
             fresh.blocks.insert_or_assign(api::block_name(cidr), std::move(*block));

@@ -32,6 +32,13 @@ bool is_named(const api::IpPool& pool, const std::string& name) {
 
 } // namespace
 
+bool is_allocatable(const api::IpPool& pool) {
+    constexpr unsigned kMaxHostBits = 12; // blocks of 4,096 addresses
+    unsigned bits = address_bits(pool.cidr.family());
+    return pool.usable() && pool.block_size >= pool.cidr.length() && pool.block_size <= bits &&
+           bits - pool.block_size <= kMaxHostBits;
+}
+
 bool selects_node(const api::IpPool& pool, const api::StringMap& node_labels) {
     return matches(pool, "nodeSelector", pool.node_selector, node_labels);
 }
@@ -42,7 +49,7 @@ Result<std::vector<const api::IpPool*>> select_pools(std::span<const api::IpPool
     const auto& node = query.node_labels == nullptr ? kNoLabels : *query.node_labels;
     const auto& ns = query.namespace_labels == nullptr ? kNoLabels : *query.namespace_labels;
     auto enabled = [&](const api::IpPool& pool) {
-        return pool.cidr.family() == query.family && pool.usable();
+        return pool.cidr.family() == query.family && is_allocatable(pool);
     };
     std::vector<const api::IpPool*> chosen;
     for (const std::string& name : query.named) {

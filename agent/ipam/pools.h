@@ -29,6 +29,10 @@ struct PoolQuery {
 Result<std::vector<const api::IpPool*>> select_pools(std::span<const api::IpPool> pools,
                                                      const PoolQuery& query);
 
+// Whether addresses can be taken from the pool at all: it is usable, and its block size makes sense
+// (the datastore may hold what validation would refuse).
+bool is_allocatable(const api::IpPool& pool);
+
 // Whether the pool's nodeSelector matches; a selector that cannot be parsed matches nothing.
 bool selects_node(const api::IpPool& pool, const api::StringMap& node_labels);
 

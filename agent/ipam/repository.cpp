@@ -159,6 +159,25 @@ Result<std::vector<Stored<Block>>> Repository::blocks(std::vector<std::string>* 
     return list<BlockCodec>(store_, {}, broken);
 }
 
+Result<std::vector<BlockSummary>>
+Repository::block_summaries(std::span<const Cidr> reservations) const {
+    TRY_ASSIGN(auto found, store_.list(api::Kind::IpamBlock));
+    std::vector<BlockSummary> all;
+    all.reserve(found.objects.size());
+    for (Object& object : found.objects) {
+        auto stored = decode<BlockCodec>(object);
+        object.json = {};
+        if (!stored || stored->value.data().deleted) {
+            continue;
+        }
+        const Block& block = stored->value;
+        all.push_back({block.cidr(), block.affinity(), block.data().affinity_claim_time,
+                       block.data().sequence_number, block.free_count(reservations), block.empty(),
+                       block.cooling()});
+    }
+    return all;
+}
+
 Result<Stored<Block>> Repository::create(const Block& block) const {
     return create_object<BlockCodec>(store_, block);
 }

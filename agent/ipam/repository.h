@@ -12,6 +12,7 @@
 #include "agent/ipam/block.h"
 #include "base/result.h"
 
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -40,6 +41,18 @@ struct Stored {
     std::string uid;
 };
 
+// What choosing a block needs to know of each one. A list of all blocks of a large cluster is kept
+// in this form only: an agent has little memory.
+struct BlockSummary {
+    Cidr cidr;
+    std::string affinity;
+    std::string claim_time;
+    uint64_t sequence_number = 0;
+    unsigned free = 0; // without reserved addresses
+    bool empty = false;
+    bool cooling = false;
+};
+
 class Repository {
 public:
     explicit Repository(datastore::Store& store) : store_(store) {}
@@ -51,6 +64,8 @@ public:
     // What cannot be read is left out and named in `broken`, if given.
     [[nodiscard]] Result<std::vector<Stored<Block>>>
     blocks(std::vector<std::string>* broken = nullptr) const;
+    [[nodiscard]] Result<std::vector<BlockSummary>>
+    block_summaries(std::span<const Cidr> reservations) const;
     // AlreadyExists.
     [[nodiscard]] Result<Stored<Block>> create(const Block& block) const;
     // One step of the sequence number, and the write. Conflict, NotFound; then `block` is void.

@@ -30,7 +30,10 @@ IpAddress address_of(Family family, uint128 value) {
 BlockWalk::BlockWalk(const Cidr& pool, unsigned block_size, std::string_view node,
                      int64_t clock_seed)
     : pool_(pool), block_size_(block_size),
-      count_(block_size - pool.length() >= 128 ? 0 : uint128{1} << (block_size - pool.length())) {
+      count_(block_size < pool.length() || block_size > address_bits(pool.family()) ||
+                     block_size - pool.length() >= 128
+                 ? 0
+                 : uint128{1} << (block_size - pool.length())) {
     bool single = block_size == address_bits(pool.family());
     GoRandom random(single ? clock_seed : static_cast<int64_t>(fnv1_32(node)));
     start_ = count_ == 0 ? 0 : random.below(count_);
@@ -47,7 +50,7 @@ uint128 BlockWalk::index_of(const IpAddress& address) const {
 }
 
 uint128 BlockWalk::distance(const Cidr& block) const {
-    return (index_of(block.address()) + count_ - start_) % count_;
+    return count_ == 0 ? 0 : (index_of(block.address()) + count_ - start_) % count_;
 }
 
 std::optional<Cidr> BlockWalk::next(std::span<const Cidr> reservations) {
