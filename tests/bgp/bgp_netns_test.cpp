@@ -260,6 +260,15 @@ TEST_F(Wikikube, RoutesCommunitiesPeersAndEcmp) {
                                                    "Node_208_80_154_197 Established",
                                                    "Node_2620_0_861_ffff__1 Established",
                                                    "Node_2620_0_861_ffff__2 Established"}));
+    // What the operator sees; there is no agent's socket here, which is said and is status 1.
+    std::string status =
+        sh_quiet(MANXCTL " --config /nonexistent node status --bird-control " + k3.paths().control);
+    EXPECT_THAT(status, HasSubstr("\nIPv4 BGP status\n+-"));
+    EXPECT_THAT(status, HasSubstr("| PEER ADDRESS   | PEER TYPE     | STATE | SINCE    | INFO"));
+    EXPECT_THAT(status, HasSubstr("| 208.80.154.196 | node specific | up    | "));
+    EXPECT_THAT(status, HasSubstr("\nIPv6 BGP status\n+-"));
+    EXPECT_THAT(status, HasSubstr("| 2620:0:861:ffff::2 | node specific | up    | "));
+    EXPECT_THAT(status, HasSubstr("| Established |"));
     // The blocks of the others, each family; own AS 64601 once in the path is no obstacle.
     for (auto [ns, others] :
          std::initializer_list<std::pair<const char*, std::vector<const char*>>>{
