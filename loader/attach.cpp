@@ -136,6 +136,21 @@ Result<bool> update_tcx(const std::string& path, int program_fd) {
     return true;
 }
 
+Result<void> detach_tcx(const std::string& path) {
+    const UniqueFd link(bpf_obj_get(path.c_str()));
+    if (!link) {
+        return errno == ENOENT ? Result<void>{} : fail_errno("open link " + path);
+    }
+    // ENOLINK: the interface is gone, and the link with it.
+    if (bpf_link_detach(link.get()) < 0 && errno != ENOLINK) {
+        return fail_errno("detach link " + path);
+    }
+    if (unlink(path.c_str()) < 0 && errno != ENOENT) {
+        return fail_errno("remove link " + path);
+    }
+    return {};
+}
+
 Result<void> attach_clsact(uint32_t ifindex, manx_hook hook, int program_fd) {
     bpf_tc_hook where = clsact_hook(ifindex, hook);
     if (const int rc = bpf_tc_hook_create(&where); rc < 0 && rc != -EEXIST) {

@@ -26,6 +26,10 @@ Result<void> attach_tcx(const std::string& path, uint32_t ifindex, manx_hook hoo
 // Puts the program into the pinned link. False: the link's interface is gone.
 Result<bool> update_tcx(const std::string& path, int program_fd);
 
+// Takes the program off the device and removes the pin; no error where there is none. Removing the
+// pin alone would leave it there until the kernel gets round to freeing the link.
+Result<void> detach_tcx(const std::string& path);
+
 // Adds or atomically replaces our filter.
 Result<void> attach_clsact(uint32_t ifindex, manx_hook hook, int program_fd);
 // No error where nothing is attached or the interface is gone.

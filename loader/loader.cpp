@@ -34,6 +34,8 @@ namespace {
 constexpr std::array kAllHooks{MANX_HOOK_FROM_WORKLOAD, MANX_HOOK_TO_WORKLOAD,
                                MANX_HOOK_FROM_UPLINK, MANX_HOOK_TO_UPLINK};
 
+constexpr const char* kBuildPrefix = "build_";
+
 constexpr manx_config kDefaultConfig{.epoch = 1,
                                      .policy_epoch = 1,
                                      .flags = 0,
@@ -137,6 +139,8 @@ struct Loader::State {
     }
 
     Result<void> open(const LoadOptions& options);
+    Result<void> adopt_or_load_programs(bool maps_adopted);
+    [[nodiscard]] Result<void> remove_build_markers() const;
     Result<void> seed_config();
     Result<void> start_expiry();
     Result<void> adopt_links();
@@ -153,16 +157,43 @@ Result<void> Loader::State::open(const LoadOptions& options) {
     for (const char* folder : {"/maps", "/progs", "/links"}) {
         TRY(make_folder(bpffs + folder));
     }
-    TRY_ASSIGN(maps, open_maps(bpffs + "/maps", options.sizes));
+    TRY_ASSIGN(OpenedMaps opened, open_maps(bpffs + "/maps", options.sizes));
+    maps = std::move(opened.fds);
     TRY(seed_config());
-    TRY_ASSIGN(programs, load_programs(maps));
+    TRY(adopt_or_load_programs(opened.all_adopted));
     tcx = !options.force_clsact && has_tcx(program(MANX_HOOK_FROM_WORKLOAD));
     TRY(start_expiry());
+    TRY(adopt_links());
+    return forget_gone_uplinks();
+}
+
+// Programs of this very build that are pinned, on maps that are all there, are the ones we would
+// load: the verifier has seen them. An empty folder named after the build says which are pinned.
+Result<void> Loader::State::adopt_or_load_programs(bool maps_adopted) {
+    const std::string marker = bpffs + "/" + kBuildPrefix + build_id();
+    std::error_code error;
+    if (maps_adopted && fs::exists(marker, error)) {
+        if (Result<LoadedPrograms> pinned = open_programs(bpffs + "/progs")) {
+            programs = std::move(*pinned);
+            return {};
+        }
+    }
+    TRY_ASSIGN(programs, load_programs(maps));
+    TRY(remove_build_markers());
     for (const auto& [name, fd] : programs.fds) {
         TRY(replace_pin(fd.get(), bpffs + "/progs/" + name));
     }
-    TRY(adopt_links());
-    return forget_gone_uplinks();
+    return make_folder(marker);
+}
+
+Result<void> Loader::State::remove_build_markers() const {
+    TRY_ASSIGN(const std::vector<std::string> names, list(bpffs));
+    for (const std::string& name : names) {
+        if (name.starts_with(kBuildPrefix) && rmdir((bpffs + "/" + name).c_str()) < 0) {
+            return fail_errno("remove " + bpffs + "/" + name);
+        }
+    }
+    return {};
 }
 
 Result<manx_config> Loader::State::read_config() const {
@@ -222,7 +253,7 @@ Result<void> Loader::State::adopt_links() {
         } else if (!tcx) {
             // Asked to use clsact: first the filter, then the link goes, so that there is no gap.
             TRY(attach_clsact(ifindex, hook, program(hook)));
-            TRY(remove_pin(path));
+            TRY(detach_tcx(path));
         }
     }
     return {};
@@ -261,7 +292,7 @@ Result<void> Loader::State::attach(uint32_t ifindex, manx_hook hook) {
 }
 
 Result<void> Loader::State::detach(uint32_t ifindex, manx_hook hook) {
-    TRY(remove_pin(link_path(ifindex, hook)));
+    TRY(detach_tcx(link_path(ifindex, hook)));
     if (interface_exists(ifindex)) {
         TRY(detach_clsact(ifindex, hook));
     }
@@ -333,6 +364,7 @@ Result<void> Loader::remove_all() {
     for (const Attachment& one : attached) {
         TRY(state_->detach(one.ifindex, one.hook));
     }
+    TRY(state_->remove_build_markers());
     for (const char* folder : {"/links", "/progs", "/maps"}) {
         TRY_ASSIGN(const std::vector<std::string> names, list(state_->bpffs + folder));
         for (const std::string& name : names) {

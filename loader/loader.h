@@ -5,7 +5,8 @@
 // What is pinned outlives this process, and keeps forwarding: the destructor closes descriptors
 // only. Taking things down are explicit verbs: detach(), remove_all().
 //
-// Pins: <bpffs>/maps/<map>, <bpffs>/progs/<program>, <bpffs>/links/<ifindex>_<hook>.
+// Pins: <bpffs>/maps/<map>, <bpffs>/progs/<program>, <bpffs>/links/<ifindex>_<hook>; the empty
+// folder <bpffs>/build_<id> names the build whose programs are pinned.
 //
 // Threading: one thread at a time. Two processes on one bpffs are not supported at a time, one
 // after the other is.
@@ -49,9 +50,9 @@ class Loader {
 public:
     // bpffs is a folder of a mounted bpffs; it is created where missing. Maps that are pinned there
     // are adopted with their content if type, key and value size are ours, else ConfigReality names
-    // the map and both layouts. Programs are loaded anew, pinned, and put in place in every
-    // pinned link, each atomically. Links of interfaces that are gone are removed.
-    // On an error nothing that was attached before has changed.
+    // the map and both layouts. Programs of the same build are adopted; others are loaded anew,
+    // pinned, and put in place in every pinned link, each atomically. Links of interfaces that are
+    // gone are removed. On an error nothing that was attached before has changed.
     static Result<Loader> open(const std::string& bpffs, const LoadOptions& options = {});
 
     Loader(Loader&&) noexcept;

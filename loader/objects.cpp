@@ -134,9 +134,23 @@ Result<UniqueFd> open_pin(const std::string& path, const bpf_map* ours) {
     return fd;
 }
 
+Result<void> add_program(LoadedPrograms& loaded, const std::string& name, UniqueFd fd) {
+    bpf_prog_info info{};
+    uint32_t size = sizeof(info);
+    if (bpf_obj_get_info_by_fd(fd.get(), &info, &size) < 0) {
+        return fail_errno("read program " + name);
+    }
+    loaded.infos.push_back({.name = name,
+                            .id = info.id,
+                            .verified_instructions = info.verified_insns,
+                            .translated_bytes = info.xlated_prog_len});
+    loaded.fds[name] = std::move(fd);
+    return {};
+}
+
 } // namespace
 
-Result<FdTable> open_maps(const std::string& folder, const MapSizes& sizes) {
+Result<OpenedMaps> open_maps(const std::string& folder, const MapSizes& sizes) {
     libbpf_set_print(forward_print);
     TRY_ASSIGN(Object object, open_object({"manx_maps", manx_maps_bpf__elf_bytes}, nullptr, 0));
     for (const Sized& sized : kSized) {
@@ -173,13 +187,14 @@ Result<FdTable> open_maps(const std::string& folder, const MapSizes& sizes) {
             return fail_errno("pin " + path);
         }
     }
-    FdTable fds;
+    OpenedMaps opened;
+    opened.all_adopted = created.empty();
     bpf_object__for_each_map(map, object.get()) {
         if (!bpf_map__is_internal(map)) {
-            TRY_ASSIGN(fds[bpf_map__name(map)], duplicate(bpf_map__fd(map)));
+            TRY_ASSIGN(opened.fds[bpf_map__name(map)], duplicate(bpf_map__fd(map)));
         }
     }
-    return fds;
+    return opened;
 }
 
 Result<LoadedPrograms> load_programs(const FdTable& maps) {
@@ -209,19 +224,39 @@ Result<LoadedPrograms> load_programs(const FdTable& maps) {
         bpf_program* program = nullptr;
         bpf_object__for_each_program(program, object.get()) {
             TRY_ASSIGN(UniqueFd fd, duplicate(bpf_program__fd(program)));
-            bpf_prog_info info{};
-            uint32_t size = sizeof(info);
-            if (bpf_obj_get_info_by_fd(fd.get(), &info, &size) < 0) {
-                return fail_errno(std::string("read program ") + source.name);
-            }
-            loaded.infos.push_back({.name = bpf_program__name(program),
-                                    .id = info.id,
-                                    .verified_instructions = info.verified_insns,
-                                    .translated_bytes = info.xlated_prog_len});
-            loaded.fds[bpf_program__name(program)] = std::move(fd);
+            TRY(add_program(loaded, bpf_program__name(program), std::move(fd)));
         }
     }
     return loaded;
+}
+
+Result<LoadedPrograms> open_programs(const std::string& folder) {
+    LoadedPrograms loaded;
+    for (const Embedded& source : kPrograms) {
+        const std::string path = folder + "/" + source.name;
+        UniqueFd fd(bpf_obj_get(path.c_str()));
+        if (!fd) {
+            return fail_errno("open pinned program " + path);
+        }
+        TRY(add_program(loaded, source.name, std::move(fd)));
+    }
+    return loaded;
+}
+
+std::string build_id() {
+    uint64_t hash = 14695981039346656037ULL; // FNV-1a
+    const auto add = [&hash](const Embedded& source) {
+        size_t size = 0;
+        const auto* bytes = static_cast<const unsigned char*>(source.bytes(&size));
+        for (size_t i = 0; i < size; i++) {
+            hash = (hash ^ bytes[i]) * 1099511628211ULL;
+        }
+    };
+    add({"manx_maps", manx_maps_bpf__elf_bytes});
+    std::for_each(kPrograms.begin(), kPrograms.end(), add);
+    std::array<char, 17> text{};
+    (void)std::snprintf(text.data(), text.size(), "%016llx", static_cast<unsigned long long>(hash));
+    return text.data();
 }
 
 } // namespace manx::loader

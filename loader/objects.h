@@ -14,8 +14,13 @@ namespace manx::loader {
 
 using FdTable = std::map<std::string, UniqueFd, std::less<>>;
 
+struct OpenedMaps {
+    FdTable fds;
+    bool all_adopted = false; // none had to be created
+};
+
 // Opens each map that is pinned in folder, creates and pins the others.
-Result<FdTable> open_maps(const std::string& folder, const MapSizes& sizes);
+Result<OpenedMaps> open_maps(const std::string& folder, const MapSizes& sizes);
 
 struct LoadedPrograms {
     FdTable fds; // by program name
@@ -25,5 +30,11 @@ struct LoadedPrograms {
 // Loads all programs on these maps; pins nothing. On failure the error carries the end of the
 // verifier's log.
 Result<LoadedPrograms> load_programs(const FdTable& maps);
+
+// The programs that are pinned in folder, by the same names; an error if one is missing.
+Result<LoadedPrograms> open_programs(const std::string& folder);
+
+// Tells this build's objects from another's: 16 hexadecimal digits.
+std::string build_id();
 
 } // namespace manx::loader

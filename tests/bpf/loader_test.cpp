@@ -149,6 +149,13 @@ TEST_F(LoaderTest, AttachesByTcxAndSurvivesTheProcess) {
     const std::string show = "bpftool -j link show pinned " + kBpffs + "/links/" +
                              std::to_string(ifindex_) + "_from_workload";
     const std::string before = must_run(show);
+    {
+        // The same build: nothing is loaded or replaced.
+        const Loader same = open();
+        EXPECT_EQ(before, must_run(show));
+        EXPECT_GT(same.programs().at(0).verified_instructions, 0U);
+    }
+    must_run("rmdir " + kBpffs + "/build_*"); // as if another build had pinned them
     const Loader again = open();
     const std::string after = must_run(show);
     // The same link, with another program.

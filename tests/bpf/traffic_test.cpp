@@ -161,6 +161,9 @@ TEST_P(TrafficTest, RestartLosesNoPacket) {
     must_run("ip netns exec pod1 sh -c 'ping -c 200 -i 0.01 -W 2 fd65::2 >/run/netns/v6; "
              "touch /run/netns/done6' >/dev/null 2>&1 &");
     for (int restart = 0; restart < 3; restart++) {
+        if (restart != 0) {
+            must_run("rmdir " + kBpffs + "/build_*"); // as if this were another build
+        }
         open();
         for (const char* device : {"cali1", "cali2"}) {
             ASSERT_TRUE(loader_->attach_workload(ifindex_of(device)));
