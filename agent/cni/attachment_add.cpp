@@ -86,28 +86,27 @@ void Attachments::begin_add(const AddPtr& add) {
 // The same container again: the same answer, if everything is still there.
 void Attachments::repeat_add(const AddPtr& add) {
     const Record& record = records_.at(add->interface);
-    device_worker_.post(
-        [this, add, endpoint = record.endpoint, mtu = record.mtu, alive = alive(), &loop = loop_] {
-            auto found = inspect_device(device_socket_, endpoint, add->netns.get(), mtu);
-            loop.post([this, add, alive, found = std::move(found)] {
-                if (alive.expired()) {
-                    return;
-                }
-                if (found && found->empty()) {
-                    add->repeated = true;
-                    sink_.enforce(records_.at(add->interface).endpoint,
-                                  [this, add, alive](Result<void> done) {
-                                      if (!alive.expired()) {
-                                          on_enforced(add, std::move(done));
-                                      }
-                                  });
-                    return;
-                }
-                take_down(records_.at(add->interface), [this, add] {
-                    release_own(add->interface, [this, add] { fresh_add(add); });
-                });
+    device_worker_.post([this, add, endpoint = record.endpoint, alive = alive(), &loop = loop_] {
+        auto found = inspect_device(device_socket_, endpoint, add->netns.get());
+        loop.post([this, add, alive, found = std::move(found)] {
+            if (alive.expired()) {
+                return;
+            }
+            if (found && found->empty()) {
+                add->repeated = true;
+                sink_.enforce(records_.at(add->interface).endpoint,
+                              [this, add, alive](Result<void> done) {
+                                  if (!alive.expired()) {
+                                      on_enforced(add, std::move(done));
+                                  }
+                              });
+                return;
+            }
+            take_down(records_.at(add->interface), [this, add] {
+                release_own(add->interface, [this, add] { fresh_add(add); });
             });
         });
+    });
 }
 
 std::optional<uint16_t> Attachments::take_slot() {

@@ -180,14 +180,17 @@ void Attachments::repair_routes(uint32_t ifindex) {
         if (record.state != RecordState::Ready || record.endpoint.ifindex != ifindex) {
             continue;
         }
-        auto requests = host_routes(ifindex, record.endpoint.addresses);
-        for (auto& request : requests) {
-            request.tolerate({ENODEV, ENETDOWN}); // going: its DEL takes the rest away
-        }
-        if (auto done = socket_.send(requests); !done) {
-            log_->error("routes of an endpoint could not be written: {} interface={}",
-                        done.error().text(), interface);
-        }
+        device_worker_.post(
+            [this, ifindex, name = interface, addresses = record.endpoint.addresses] {
+                auto requests = host_routes(ifindex, addresses);
+                for (auto& request : requests) {
+                    request.tolerate({ENODEV, ENETDOWN}); // going: its DEL takes the rest away
+                }
+                if (auto done = device_socket_.send(requests); !done) {
+                    log_->error("routes of an endpoint could not be written: {} interface={}",
+                                done.error().text(), name);
+                }
+            });
     }
 }
 
@@ -281,26 +284,26 @@ void Attachments::check(CniRequest request, UniqueFd netns, Answer answer) {
         }
     }
     auto shared_netns = std::make_shared<UniqueFd>(std::move(netns));
-    device_worker_.post([this, endpoint, shared_netns, mtu = record->mtu, alive = alive(),
-                         answer = std::move(answer), &loop = loop_] {
-        auto found = inspect_device(device_socket_, endpoint, shared_netns->get(), mtu);
-        loop.post([found = std::move(found), answer, alive] {
-            if (alive.expired()) {
-                return;
-            }
-            if (!found) {
-                answer(tl::unexpected(to_cni_error(found.error())));
-            } else if (!found->empty()) {
-                std::string all;
-                for (const std::string& difference : *found) {
-                    all += (all.empty() ? "" : "; ") + difference;
+    device_worker_.post(
+        [this, endpoint, shared_netns, alive = alive(), answer = std::move(answer), &loop = loop_] {
+            auto found = inspect_device(device_socket_, endpoint, shared_netns->get());
+            loop.post([found = std::move(found), answer, alive] {
+                if (alive.expired()) {
+                    return;
                 }
-                answer(tl::unexpected(CniError{Code::CheckFailed, all, {}}));
-            } else {
-                answer(std::string{});
-            }
+                if (!found) {
+                    answer(tl::unexpected(to_cni_error(found.error())));
+                } else if (!found->empty()) {
+                    std::string all;
+                    for (const std::string& difference : *found) {
+                        all += (all.empty() ? "" : "; ") + difference;
+                    }
+                    answer(tl::unexpected(CniError{Code::CheckFailed, all, {}}));
+                } else {
+                    answer(std::string{});
+                }
+            });
         });
-    });
 }
 
 } // namespace manx::cni

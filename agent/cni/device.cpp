@@ -147,7 +147,7 @@ void compare_routes(std::vector<std::string>& differences, netlink::Socket& node
 }
 
 Result<void> compare_inside(std::vector<std::string>& differences,
-                            const dataplane::LocalEndpoint& endpoint, int netns, uint32_t mtu) {
+                            const dataplane::LocalEndpoint& endpoint, int netns) {
     TRY_ASSIGN(auto inside, netlink::Socket::open_in(netns));
     const std::string& name = endpoint.container_interface;
     auto link = find_link(inside, name);
@@ -167,10 +167,6 @@ Result<void> compare_inside(std::vector<std::string>& differences,
     if (link->mac != endpoint.mac) {
         differences.push_back(name + " has MAC address " + link->mac.text() + ", not " +
                               endpoint.mac.text());
-    }
-    if (mtu != 0 && link->mtu != mtu) {
-        differences.push_back(name + " has MTU " + std::to_string(link->mtu) + ", not " +
-                              std::to_string(mtu));
     }
     TRY_ASSIGN(const auto addresses, list_addresses(inside, link->ifindex));
     for (const IpAddress& address : endpoint.addresses) {
@@ -287,9 +283,8 @@ Result<void> connect_device(netlink::Socket& node, const DeviceSpec& spec, const
     return node.send(netlink::get_link(ids.host_ifindex));
 }
 
-Result<std::vector<std::string>> inspect_device(netlink::Socket& node,
-                                                const dataplane::LocalEndpoint& endpoint, int netns,
-                                                uint32_t mtu) {
+Result<std::vector<std::string>>
+inspect_device(netlink::Socket& node, const dataplane::LocalEndpoint& endpoint, int netns) {
     std::vector<std::string> differences;
     auto host = find_link(node, endpoint.interface);
     if (!host && host.error().kind != ErrorKind::NotFound) {
@@ -307,7 +302,7 @@ Result<std::vector<std::string>> inspect_device(netlink::Socket& node,
         differences.push_back("the container's network namespace " + endpoint.netns + " is gone");
         return differences;
     }
-    TRY(compare_inside(differences, endpoint, netns, mtu));
+    TRY(compare_inside(differences, endpoint, netns));
     return differences;
 }
 
