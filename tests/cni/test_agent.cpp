@@ -50,7 +50,8 @@ manx::Result<int> run(int argc, char** argv) {
                manx::cni::CniServer::create({*loop, *store, addresses, sink}, {argv[3], argv[2]}));
     manx::app::Syncer syncer(*loop, *store);
     syncer.on<manx::api::IpPool>(
-        manx::api::Kind::IpPool, [&](const auto& pool) { server->upsert_pool(pool); },
+        manx::api::Kind::IpPool,
+        [&](const auto& pool, const auto& /*key*/) { server->upsert_pool(pool); },
         [&](const auto& key) { server->remove_pool(key.name); });
     bool told = false;
     syncer.on_batch([&](bool synced) {
