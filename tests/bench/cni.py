@@ -29,6 +29,8 @@ def add_arguments(parser):
     parser.add_argument("--pods", type=int, default=40,
                         help="pods one by one in each round (%(default)s)")
     parser.add_argument("--bursts", default="50,100", help="pods at once (%(default)s)")
+    parser.add_argument("--without-dataplane", action="store_true",
+                        help="the CNI server alone, with nothing that enforces")
     parser.add_argument("--only", help="plugins to run, comma separated: manx, ptp, bridge")
 
 
@@ -85,18 +87,53 @@ class Plugin:
 
 
 class Agent:
-    """The agent's CNI server, IPAM and store, on the node namespace of the caller."""
+    """The node's agent, on the node namespace of the caller, with a bpffs of its own."""
 
     def __init__(self, options, folder, pods):
         self.socket = os.path.join(folder, "cni.sock")
+        store = os.path.join(folder, "store.db")
         state = os.path.join(folder, "state")
+        bpffs = os.path.join(folder, "bpf")
         os.mkdir(state)
+        os.mkdir(bpffs)
+        environment = {**os.environ, "MANX_LOG_LEVEL": "warn"}
+        # It fills the store, too.
         self.process = subprocess.Popen(
-            [os.path.join(options.build, "bin", "cni_test_agent"), os.path.join(folder, "store.db"),
-             state, self.socket, "node-1", str(pods)], stdout=subprocess.PIPE, text=True,
-            env={**os.environ, "MANX_LOG_LEVEL": "warn"})
+            [os.path.join(options.build, "bin", "cni_test_agent"), store, state, self.socket,
+             "node-1", str(pods)], stdout=subprocess.PIPE, text=True, env=environment)
         if self.process.stdout.readline().strip() != "ready":
             raise RuntimeError("the agent did not start")
+        if options.without_dataplane:
+            return
+        self.stop()
+        conf = os.path.join(folder, "agent.yaml")
+        with open(conf, "w", encoding="utf-8") as file:
+            json.dump({"nodeName": "node-1", "datastore": {"type": "sqlite", "path": store},
+                       "runDir": folder, "stateDir": state, "bpffs": os.path.join(bpffs, "manx"),
+                       "bird": {"enabled": False}, "metrics": {"port": 0}, "health": {"port": 0},
+                       "cni": {"socket": self.socket}, "logLevel": "warn"}, file)
+        self.process = subprocess.Popen(
+            ["unshare", "--mount", "sh", "-c",
+             'mount -t bpf bpf "$1" && exec "$2" --config "$3"', "sh", bpffs,
+             os.path.join(options.build, "bin", "manx-agent"), conf], env=environment)
+        self.wait_until_it_serves(options)
+
+    def wait_until_it_serves(self, options):
+        probe = Plugin("probe", os.path.join(options.build, "bin", "manx"),
+                       {"cniVersion": "1.1.0", "name": "bench-manx", "type": "manx",
+                        "socket": self.socket})
+        own = os.open("/proc/self/ns/net", os.O_RDONLY)
+        for _ in range(300):
+            try:
+                probe.call("STATUS", [(0, own)])
+                os.close(own)
+                return
+            except RuntimeError as error:
+                if self.process.poll() is not None:
+                    raise RuntimeError("the agent ended") from error
+                last = error
+                time.sleep(0.1)
+        raise RuntimeError("the agent does not serve") from last
 
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
