@@ -35,8 +35,8 @@ struct AgentConfig {
     bool cut_flows_on_policy_change = false;
     bool allow_vxlan_from_workloads = false;
     bool allow_ipip_from_workloads = false;
-    uint16_t mtu = 0; // of pods; 0: the smallest of the uplinks'
-    uint32_t flow_table_size = 262144;  // live IPv4 flows; half of it for IPv6
+    uint16_t mtu = 0;                  // of pods; 0: the smallest of the uplinks'
+    uint32_t flow_table_size = 262144; // live IPv4 flows; half of it for IPv6
 };
 
 // Error: names the file, the key, and what was expected. A key that is not known is an error.

@@ -182,7 +182,10 @@ def check_layers():
 
 # What owns itself is never freed by hand outside base/, and programs speak through their own
 # channels: spdlog in the agent, fmt in the tools.
-NAKED = re.compile(r"(?<![\w.>:])(?:::)?(close|free|printf|strtok|sprintf|strcpy|system)\s*\(")
+# A call stands at the start of an expression; a name after a type is a declaration.
+NAKED = re.compile(
+    r"(?:^|[=({;,!&|?:)]|\breturn\b)\s*(?:::)?(close|free|printf|strtok|sprintf|strcpy|system)\s*\("
+)
 
 
 def check_resources():
