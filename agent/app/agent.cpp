@@ -205,6 +205,14 @@ private:
         options.bird = bgp::BirdPaths::in(config_.run_dir, config_.state_dir);
         options.bird.binary = config_.bird_path;
         options.bird.control = config_.bird_control_path;
+        // calico-node's own variables, for clusters that come with them.
+        if (auto text = process_environment("NAMESPACE"); text && !text->empty()) {
+            options.secret_namespace = *text;
+        }
+        auto router_id = process_environment("CALICO_ROUTER_ID").value_or("");
+        if (auto set = bgp::set_router_id(options, router_id); !set) {
+            logger()->error("CALICO_ROUTER_ID is not used: {}", set.error().text());
+        }
         bgp_ = std::make_unique<bgp::BgpManager>(loop_, std::move(options));
         bgp_->on_status([this] { report_network_state(); });
         bgp_->start();
@@ -231,6 +239,7 @@ private:
         follow_for_bgp<api::BgpPeer>(api::Kind::BgpPeer);
         follow_for_bgp<api::BgpFilter>(api::Kind::BgpFilter);
         follow_for_bgp<api::BlockAffinity>(api::Kind::BlockAffinity);
+        follow_for_bgp<api::Secret>(api::Kind::Secret);
         syncer_->on<api::Node>(
             api::Kind::Node,
             [this](const api::Node& node, const datastore::Key&) { on_node(node); },
