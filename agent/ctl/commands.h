@@ -24,6 +24,8 @@ void add_write_commands(CLI::App& app, Context& context);
 void add_edit_commands(CLI::App& app, Context& context);
 void add_node_commands(CLI::App& app, Context& context);
 void add_status_command(CLI::App& app, Context& context);
+// ipam show, check, release, configure, split.
+void add_ipam_commands(CLI::App& app, Context& context);
 void add_version_command(CLI::App& app, Context& context);
 
 } // namespace manx::ctl

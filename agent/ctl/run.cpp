@@ -28,6 +28,7 @@ int run(const std::vector<std::string>& args, std::istream& in, std::ostream& ou
     add_edit_commands(app, context);
     add_node_commands(app, context);
     add_status_command(app, context);
+    add_ipam_commands(app, context);
     add_version_command(app, context);
 
     std::vector<std::string> reversed(args.rbegin(), args.rend()); // as CLI11 takes them

@@ -157,7 +157,11 @@ Result<bool> Repair::fix(const AffinityFinding& finding) {
             return false;
         }
         // The block goes with it, unless it is in use by pods elsewhere: then it waits.
-        return done(claims_.release(finding.owner, finding.block, {.require_empty = true}));
+        auto released = claims_.release(finding.owner, finding.block, {.require_empty = true});
+        if (!released && released.error().kind == ErrorKind::NotFound) {
+            return true; // there was no block of it; the affinity has been dropped
+        }
+        return done(released);
     }
     case AffinityFault::NoBlock:
     case AffinityFault::OtherOwner: {

@@ -5,3 +5,5 @@ manx_test(ipam_crash_test ipam_crash_test.cpp LABEL unit TIMEOUT 300
   LINK manx::ipam nlohmann_json::nlohmann_json fmt::fmt)
 manx_test(ipam_speed_test ipam_speed_test.cpp LABEL unit
   LINK manx::ipam nlohmann_json::nlohmann_json fmt::fmt)
+manx_test(ipam_ctl_test ipam_ctl_test.cpp LABEL unit
+  LINK manx::ctl manx::ipam nlohmann_json::nlohmann_json fmt::fmt)

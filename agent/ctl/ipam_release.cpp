@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+// manxctl ipam release: of one address, or of what reports of `ipam check` found leaked.
+#include "agent/ctl/ipam_commands.h"
+#include "agent/ctl/ipam_report.h"
+#include "agent/ipam/ipam.h"
+
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <fstream>
+#include <iterator>
+#include <memory>
+#include <ostream>
+#include <set>
+
+namespace manx::ctl {
+
+namespace {
+
+struct ReleaseOptions {
+    std::string ip;
+    std::vector<std::string> reports;
+    bool force = false;
+};
+
+// An owner of nothing: only what is released matters.
+ipam::Allocator releaser(datastore::Store& store) {
+    return {store, ipam::BlockOwner{"manxctl", "virtual"}};
+}
+
+Result<void> release_ip(Context& context, datastore::Store& store, const std::string& text) {
+    TRY_ASSIGN(auto address, IpAddress::parse(text));
+    ipam::Release request{address, std::nullopt, std::nullopt};
+    TRY_ASSIGN(auto outcome, releaser(store).release_ips({&request, 1}));
+    if (outcome.released.empty()) {
+        return fail(ErrorKind::NotFound, fmt::format("IP address {} is not assigned", text));
+    }
+    context.out << "Successfully released IP address " << text << "\n";
+    return {};
+}
+
+Result<IpamReport> read_report(const std::string& path) {
+    std::ifstream file(path);
+    if (!file) {
+        return fail_errno("reading the report " + path);
+    }
+    std::string text{std::istreambuf_iterator<char>(file), {}};
+    auto json = api::parse_json(text);
+    auto report =
+        json ? IpamReport::from_json(*json) : Result<IpamReport>(Unexpected(json.error()));
+    if (!report) {
+        return Unexpected(report.error().within(path));
+    }
+    return report;
+}
+
+Result<void> release_reported(Context& context, datastore::Store& store,
+                              const ReleaseOptions& options) {
+    TRY_ASSIGN(auto cluster, cluster_information(store));
+    std::set<ReportedLeak> leaks;
+    bool first = true;
+    for (const std::string& path : options.reports) {
+        TRY_ASSIGN(auto report, read_report(path));
+        if (!options.force && (report.cluster_guid != cluster.cluster_guid ||
+                               report.version != cluster.calico_version)) {
+            return fail(ErrorKind::ConfigInvalid,
+                        fmt::format("{}: the report is of another cluster or version (--force "
+                                    "takes it nevertheless)",
+                                    path));
+        }
+        std::set<ReportedLeak> these(report.leaks.begin(), report.leaks.end());
+        if (first) {
+            leaks = std::move(these);
+        } else {
+            std::erase_if(leaks, [&](const ReportedLeak& l) { return !these.contains(l); });
+        }
+        first = false;
+    }
+    // No lock is needed: what has been used anew since has another sequence number or handle.
+    auto allocator = releaser(store);
+    unsigned released = 0;
+    for (const ReportedLeak& leak : leaks) {
+        ipam::Release request{leak.address, leak.handle, leak.sequence_number};
+        auto outcome = allocator.release_ips({&request, 1});
+        if (outcome) {
+            released += static_cast<unsigned>(outcome->released.size());
+        } else if (outcome.error().kind != ErrorKind::ConfigReality) {
+            return Unexpected(outcome.error());
+        } else {
+            context.err << "Skipped " << outcome.error().text() << "\n";
+        }
+    }
+    context.out << "Released " << released << " IPs successfully\n";
+    return {};
+}
+
+Result<void> run_release(Context& context, const ReleaseOptions& options) {
+    if (options.ip.empty() == options.reports.empty()) {
+        return fail(ErrorKind::ConfigInvalid, "one of --ip and --from-report is needed");
+    }
+    TRY_ASSIGN(auto* store, context.store());
+    return options.ip.empty() ? release_reported(context, *store, options)
+                              : release_ip(context, *store, options.ip);
+}
+
+} // namespace
+
+void add_ipam_release(CLI::App& ipam, Context& context) {
+    auto* command = ipam.add_subcommand("release", "Release addresses that nothing uses");
+    auto options = std::make_shared<ReleaseOptions>();
+    command->add_option("--ip", options->ip, "This address");
+    command->add_option("--from-report", options->reports,
+                        "What all of these reports of `ipam check -o` found leaked");
+    command->add_flag("--force", options->force, "Take reports of other clusters and versions");
+    command->callback([&context, options] { context.finish(run_release(context, *options)); });
+}
+
+} // namespace manx::ctl
