@@ -7,6 +7,8 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 
+#include <net/if.h>
+
 #include <cerrno>
 #include <charconv>
 #include <string_view>
@@ -179,6 +181,19 @@ Result<void> detach_clsact(uint32_t ifindex, manx_hook hook) {
     const int rc = bpf_tc_detach(&where, &filter);
     if (rc < 0 && rc != -ENOENT && rc != -EINVAL && rc != -ENODEV) {
         return fail(ErrorKind::System, "detach " + where_text(ifindex, hook), -rc);
+    }
+    return {};
+}
+
+Result<void> detach_clsact_everywhere() {
+    const UniqueHandle<struct if_nameindex, if_freenameindex> all(if_nameindex());
+    if (!all) {
+        return fail_errno("list interfaces");
+    }
+    for (const struct if_nameindex* one = all.get(); one->if_index != 0; one++) {
+        // The two workload hooks stand for the two directions.
+        TRY(detach_clsact(one->if_index, MANX_HOOK_FROM_WORKLOAD));
+        TRY(detach_clsact(one->if_index, MANX_HOOK_TO_WORKLOAD));
     }
     return {};
 }

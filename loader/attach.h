@@ -34,5 +34,7 @@ Result<void> detach_tcx(const std::string& path);
 Result<void> attach_clsact(uint32_t ifindex, manx_hook hook, int program_fd);
 // No error where nothing is attached or the interface is gone.
 Result<void> detach_clsact(uint32_t ifindex, manx_hook hook);
+// Our filters on all interfaces of this network namespace.
+Result<void> detach_clsact_everywhere();
 
 } // namespace manx::loader

@@ -129,6 +129,12 @@ struct Loader::State {
     FdTable maps;
     LoadedPrograms programs;
     bool tcx = false;
+    bool workloads_by_tcx = false;
+
+    [[nodiscard]] bool by_tcx(manx_hook hook) const {
+        return tcx &&
+               (workloads_by_tcx || hook == MANX_HOOK_FROM_UPLINK || hook == MANX_HOOK_TO_UPLINK);
+    }
 
     [[nodiscard]] std::string link_path(uint32_t ifindex, manx_hook hook) const {
         return bpffs + "/links/" + link_name(ifindex, hook);
@@ -162,6 +168,7 @@ Result<void> Loader::State::open(const LoadOptions& options) {
     TRY(seed_config());
     TRY(adopt_or_load_programs(opened.all_adopted));
     tcx = !options.force_clsact && has_tcx(program(MANX_HOOK_FROM_WORKLOAD));
+    workloads_by_tcx = options.workloads_by_tcx;
     TRY(start_expiry());
     TRY(adopt_links());
     return forget_gone_uplinks();
@@ -250,7 +257,7 @@ Result<void> Loader::State::adopt_links() {
         TRY_ASSIGN(const bool alive, update_tcx(path, program(hook)));
         if (!alive) {
             TRY(remove_pin(path));
-        } else if (!tcx) {
+        } else if (!by_tcx(hook)) {
             // Asked to use clsact: first the filter, then the link goes, so that there is no gap.
             TRY(attach_clsact(ifindex, hook, program(hook)));
             TRY(detach_tcx(path));
@@ -281,7 +288,7 @@ Result<void> Loader::State::forget_gone_uplinks() {
 }
 
 Result<void> Loader::State::attach(uint32_t ifindex, manx_hook hook) {
-    if (!tcx) {
+    if (!by_tcx(hook)) {
         return attach_clsact(ifindex, hook, program(hook));
     }
     TRY(attach_tcx(link_path(ifindex, hook), ifindex, hook, program(hook)));
@@ -364,6 +371,7 @@ Result<void> Loader::remove_all() {
     for (const Attachment& one : attached) {
         TRY(state_->detach(one.ifindex, one.hook));
     }
+    TRY(detach_clsact_everywhere());
     TRY(state_->remove_build_markers());
     for (const char* folder : {"/links", "/progs", "/maps"}) {
         TRY_ASSIGN(const std::vector<std::string> names, list(state_->bpffs + folder));

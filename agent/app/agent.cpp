@@ -15,6 +15,7 @@
 #include "agent/api/service.h"
 #include "agent/api/tier.h"
 #include "agent/app/bgp_report.h"
+#include "agent/app/collector.h"
 #include "agent/app/dataplane_report.h"
 #include "agent/app/enforcer.h"
 #include "agent/app/node_addresses.h"
@@ -110,6 +111,9 @@ public:
         TRY(follow_host());
         start_bgp();
         TRY(follow_datastore());
+        collector_ = std::make_unique<Collector>(loop_, *store_,
+                                                 std::chrono::seconds(config_.leak_grace_seconds));
+        TRY(collector_->start());
         serve_people();
         logger()->info("started node={} datastore={} tcx={}", config_.node_name,
                        config_.datastore_path, loader_->uses_tcx());
@@ -524,6 +528,9 @@ private:
         gauge(out, "manx_ready", "1 when this node is ready.", not_ready().empty() ? 1 : 0);
         metrics::counter(out, "manx_datastore_updates_total", "Objects received.",
                          static_cast<double>(syncer_->updates()));
+        metrics::counter(out, "manx_ipam_collected_total",
+                         "Addresses, blocks, handles and affinities that were brought back.",
+                         static_cast<double>(collector_->collected()));
         if (bgp_) {
             collect_bgp(bgp_->status(), out);
         }
@@ -545,6 +552,7 @@ private:
     std::unique_ptr<dataplane::HostLinks> links_;
     std::unique_ptr<bgp::BgpManager> bgp_;
     std::unique_ptr<NodeWriter> node_writer_;
+    std::unique_ptr<Collector> collector_;
     dataplane::Masquerade masquerade_;
     PoolSets pools_;
     std::optional<api::Node> own_node_;

@@ -36,6 +36,7 @@ std::vector<KeySpec> keys(AgentConfig& c) {
         {"bpffs", &c.bpffs, {}},
         {"cni.socket", &c.cni_socket, {}},
         {"cni.mtu", &c.mtu, {}},
+        {"ipam.leakGraceSeconds", &c.leak_grace_seconds, {}},
         {"uplinks", &c.uplinks, {}},
         {"bird.enabled", &c.bird_enabled, {}},
         {"bird.path", &c.bird_path, {}},

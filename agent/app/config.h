@@ -36,6 +36,7 @@ struct AgentConfig {
     bool allow_vxlan_from_workloads = false;
     bool allow_ipip_from_workloads = false;
     uint16_t mtu = 0;                  // of pods; 0: the smallest of the uplinks'
+    uint32_t leak_grace_seconds = 900; // Calico's leakGracePeriod; 0: leaks are left alone
     uint32_t flow_table_size = 262144; // live IPv4 flows; half of it for IPv6
 };
 

@@ -30,6 +30,7 @@ LoadOptions small() {
     options.sizes.ports = 1024;
     options.sizes.rules = 64;
     options.sizes.events = 4096;
+    options.workloads_by_tcx = true;
     return options;
 }
 
@@ -239,6 +240,20 @@ TEST_F(LoaderTest, RefusesAnInterfaceWithoutEthernet) {
         GTEST_SKIP() << "this kernel makes no device without Ethernet here";
     }
     EXPECT_NE(attached.error().message.find("not Ethernet"), std::string::npos);
+}
+
+TEST_F(LoaderTest, WorkloadsByFiltersUplinksByLinksUnlessToldOtherwise) {
+    LoadOptions options = small();
+    options.workloads_by_tcx = false;
+    Loader loader = open(options);
+    ASSERT_OK(loader.attach_workload(ifindex_));
+    ASSERT_OK(loader.attach_uplink(ifindex_of("eth0")));
+    EXPECT_NE(must_run("tc filter show dev cali0 ingress").find("tc_from_w"), std::string::npos);
+    EXPECT_NE(must_run("tc filter show dev cali0 egress").find("tc_to_w"), std::string::npos);
+    EXPECT_EQ(loader.attachments()->size(), loader.uses_tcx() ? 2U : 0U);
+    ASSERT_OK(loader.remove_all());
+    EXPECT_EQ(must_run("tc filter show dev cali0 ingress").find("tc_from_w"), std::string::npos);
+    EXPECT_EQ(must_run("tc filter show dev cali0 egress").find("tc_to_w"), std::string::npos);
 }
 
 TEST_F(LoaderTest, RemoveAllLeavesNothing) {

@@ -29,6 +29,7 @@ protected:
         must_run("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 "
                  "net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.all.accept_dad=0");
         options_.force_clsact = GetParam();
+        options_.workloads_by_tcx = !GetParam();
         options_.sizes.flows4 = 4096;
         options_.sizes.flows6 = 4096;
         options_.sizes.ports = 1024;
