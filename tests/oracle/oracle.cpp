@@ -5,6 +5,7 @@
 #include <cctype>
 #include <cmath>
 #include <limits>
+#include <sstream>
 #include <tuple>
 
 namespace manx::oracle {
@@ -336,6 +337,16 @@ void World::prepare() {
             }
             if (thing.nets.empty() && !text(status, "podIP").empty()) {
                 thing.nets.push_back(Cidr::host(*IpAddress::parse(text(status, "podIP"))));
+            }
+            if (thing.nets.empty()) {
+                // No kubelet has written the status: what the CNI plugin wrote, "a/32,b/128".
+                std::istringstream list(text(member(member(object, "metadata"), "annotations"),
+                                             "cni.projectcalico.org/podIPs"));
+                for (std::string one; std::getline(list, one, ',');) {
+                    if (const auto cidr = Cidr::parse(one)) {
+                        thing.nets.push_back(*cidr);
+                    }
+                }
             }
             for (const auto& container : member(spec, "containers")) {
                 for (const auto& port : member(container, "ports")) {
