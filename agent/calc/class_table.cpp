@@ -65,9 +65,10 @@ ClassRef ClassTable::acquire(std::vector<Atom> sorted, std::span<const uint64_t>
         }
         auto& posting = postings_[matcher];
         if (posting.size() == posting.capacity()) { // before it grows: drop what is gone
-            std::erase_if(posting, [&](ClassRef one) {
-                return entries_[one].users == 0 || !has(one, matcher);
-            });
+            // (not what is only unused: it may come back before it is collected)
+            std::erase_if(posting, [&](ClassRef one) { return !has(one, matcher); });
+            std::ranges::sort(posting);
+            posting.erase(std::ranges::unique(posting).begin(), posting.end());
         }
         posting.push_back(ref);
     }

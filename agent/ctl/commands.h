@@ -28,4 +28,7 @@ void add_status_command(CLI::App& app, Context& context);
 void add_ipam_commands(CLI::App& app, Context& context);
 void add_version_command(CLI::App& app, Context& context);
 
+// policy explain, policy counters.
+void add_policy_commands(CLI::App& app, Context& context);
+
 } // namespace manx::ctl

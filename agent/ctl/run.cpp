@@ -30,6 +30,7 @@ int run(const std::vector<std::string>& args, std::istream& in, std::ostream& ou
     add_status_command(app, context);
     add_ipam_commands(app, context);
     add_version_command(app, context);
+    add_policy_commands(app, context);
 
     std::vector<std::string> reversed(args.rbegin(), args.rend()); // as CLI11 takes them
     try {
