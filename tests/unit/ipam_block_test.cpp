@@ -250,6 +250,7 @@ api::IpPool pool(const char* name, const char* text) {
     api::IpPool p;
     p.meta.name = name;
     p.cidr = cidr(text);
+    p.block_size = api::default_block_size(p.cidr.family());
     return p;
 }
 
