@@ -253,7 +253,7 @@ std::string build_id() {
         }
     };
     add({"manx_maps", manx_maps_bpf__elf_bytes});
-    std::for_each(kPrograms.begin(), kPrograms.end(), add);
+    std::ranges::for_each(kPrograms, add);
     std::array<char, 17> text{};
     (void)std::snprintf(text.data(), text.size(), "%016llx", static_cast<unsigned long long>(hash));
     return text.data();
