@@ -191,6 +191,8 @@ TEST_F(WatchTest, CompleteAndInOrderUnderLoad) {
     store = open(4096);
     Recorder recorder;
     auto watch = store->watch(api::Kind::IpPool, recorder.handler());
+    // A list comes by name, changes by revision.
+    ASSERT_TRUE(recorder.wait_for([&] { return recorder.syncs == 1; }));
     auto other = open(4096);
     std::vector<std::thread> writers;
     for (int w = 0; w < 4; w++) {
