@@ -397,6 +397,7 @@ private:
 
     void on_batch(bool synced) {
         enforcer_->datastore_changed(synced);
+        trace_times();
         if (bgp_) {
             bgp_->flush(synced);
         }
@@ -411,6 +412,20 @@ private:
             logger()->info("in sync with the datastore updates={}", syncer_->updates());
         }
         report_network_state();
+    }
+
+    // Where the time of a change goes, in CLOCK_MONOTONIC; read by scripts/bench change.
+    void trace_times() const {
+        const auto ns = [](std::chrono::steady_clock::time_point time) {
+            return std::chrono::duration_cast<std::chrono::nanoseconds>(time.time_since_epoch())
+                .count();
+        };
+        const auto& times = syncer_->times();
+        const auto written = std::chrono::steady_clock::now();
+        log::get("latency")->debug(
+            "batch updates={} read={} parsed={} taken={} applied={} calculated={} written={}",
+            times.updates, ns(times.read), ns(times.parsed), ns(times.taken), ns(times.applied),
+            ns(enforcer_->calculated()), ns(written));
     }
 
     // Reasons why this node is not ready, of this node only.

@@ -59,6 +59,7 @@ void Enforcer::datastore_changed(bool complete) {
 // The tables say what the calculator says, by its steps or, after a start or an error, anew.
 Result<void> Enforcer::write_tables() {
     auto update = calculator_.flush();
+    calculated_ = std::chrono::steady_clock::now();
     if (tables_.behind()) {
         return tables_.resync(calculator_.snapshot());
     }

@@ -48,6 +48,9 @@ public:
 
     [[nodiscard]] bool complete() const { return complete_; }
 
+    // When the last update of the tables was calculated.
+    [[nodiscard]] std::chrono::steady_clock::time_point calculated() const { return calculated_; }
+
 private:
     void flush();
     Result<void> write_tables();
@@ -62,6 +65,7 @@ private:
     bool cut_flows_;
     bool complete_ = false;
     bool endpoints_changed_ = false;
+    std::chrono::steady_clock::time_point calculated_;
     EventSource retry_;
 };
 

@@ -59,11 +59,15 @@ bool Syncer::synced() const {
     return std::ranges::all_of(kinds_, [](const auto& state) { return state->synced; });
 }
 
-void Syncer::enqueue(std::function<void()> job) {
+void Syncer::enqueue(std::function<void()> job, BatchTimes::Clock::time_point came) {
     bool first = false;
     {
         std::lock_guard lock(mutex_);
         first = pending_.empty();
+        if (first) {
+            pending_times_.read = came;
+        }
+        pending_times_.parsed = BatchTimes::Clock::now();
         pending_.push_back(std::move(job));
     }
     if (first) {
@@ -77,14 +81,17 @@ void Syncer::enqueue(std::function<void()> job) {
 
 // On the store's thread: parse here, so that the loop only applies.
 void Syncer::on_event(KindState& state, datastore::Event event) {
+    const auto came = BatchTimes::Clock::now();
     if (event.type == datastore::EventType::Deleted) {
-        enqueue([this, &state, key = std::move(event.object.key)] {
-            updates_++;
-            invalid_.erase(key);
-            if (state.known.erase(key) != 0) {
-                state.remove(key);
-            }
-        });
+        enqueue(
+            [this, &state, key = std::move(event.object.key)] {
+                updates_++;
+                invalid_.erase(key);
+                if (state.known.erase(key) != 0) {
+                    state.remove(key);
+                }
+            },
+            came);
         return;
     }
     auto object = nlohmann::json::parse(event.object.json, nullptr, false);
@@ -92,30 +99,35 @@ void Syncer::on_event(KindState& state, datastore::Event event) {
                               ? Result<Apply>(fail(ErrorKind::ConfigInvalid, "expected JSON"))
                               : state.parse(object, event.object.key);
     if (!apply) {
-        enqueue([this, &state, key = std::move(event.object.key), text = apply.error().text()] {
+        enqueue(
+            [this, &state, key = std::move(event.object.key), text = apply.error().text()] {
+                updates_++;
+                if (state.listing) {
+                    state.listed.insert(key);
+                }
+                auto& known = invalid_[key];
+                if (known != text) {
+                    known = text;
+                    log::get("datastore")
+                        ->error(
+                            "object ignored, what was in force stays object=\"{}\" reason=\"{}\"",
+                            key.text(), text);
+                }
+            },
+            came);
+        return;
+    }
+    enqueue(
+        [this, &state, key = std::move(event.object.key), fn = std::move(*apply)] {
             updates_++;
+            invalid_.erase(key);
             if (state.listing) {
                 state.listed.insert(key);
             }
-            auto& known = invalid_[key];
-            if (known != text) {
-                known = text;
-                log::get("datastore")
-                    ->error("object ignored, what was in force stays object=\"{}\" reason=\"{}\"",
-                            key.text(), text);
-            }
-        });
-        return;
-    }
-    enqueue([this, &state, key = std::move(event.object.key), fn = std::move(*apply)] {
-        updates_++;
-        invalid_.erase(key);
-        if (state.listing) {
-            state.listed.insert(key);
-        }
-        state.known.insert(key);
-        fn();
-    });
+            state.known.insert(key);
+            fn();
+        },
+        came);
 }
 
 void Syncer::on_synced(KindState& state) {
@@ -138,10 +150,14 @@ void Syncer::drain() {
     {
         std::lock_guard lock(mutex_);
         batch.swap(pending_);
+        times_ = pending_times_;
     }
+    times_.updates = batch.size();
+    times_.taken = BatchTimes::Clock::now();
     for (auto& job : batch) {
         job();
     }
+    times_.applied = BatchTimes::Clock::now();
     if (on_batch_) {
         on_batch_(synced());
     }

@@ -14,6 +14,7 @@
 
 #include <nlohmann/json_fwd.hpp>
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -24,6 +25,17 @@
 #include <vector>
 
 namespace manx::app {
+
+// When the steps of one batch were done: where a change's time goes.
+struct BatchTimes {
+    using Clock = std::chrono::steady_clock;
+
+    size_t updates = 0;
+    Clock::time_point read;    // its first event came from the store
+    Clock::time_point parsed;  // its last event was parsed
+    Clock::time_point taken;   // the loop began to apply it
+    Clock::time_point applied; // everybody has been told
+};
 
 class Syncer {
 public:
@@ -64,6 +76,9 @@ public:
 
     [[nodiscard]] uint64_t updates() const { return updates_; }
 
+    // Of the last batch.
+    [[nodiscard]] const BatchTimes& times() const { return times_; }
+
 private:
     using Apply = std::function<void()>;
     using Parse = std::function<Result<Apply>(const nlohmann::json&, const datastore::Key&)>;
@@ -80,8 +95,9 @@ private:
     };
 
     void add_kind(api::Kind kind, Parse parse, std::function<void(const datastore::Key&)> remove);
-    // Any thread.
-    void enqueue(std::function<void()> job);
+    // Any thread. came: when the event came from the store.
+    void enqueue(std::function<void()> job,
+                 BatchTimes::Clock::time_point came = BatchTimes::Clock::now());
     void on_event(KindState& state, datastore::Event event);
     void on_synced(KindState& state);
     void drain();
@@ -93,9 +109,11 @@ private:
     std::map<datastore::Key, std::string> invalid_;
     std::string trouble_;
     uint64_t updates_ = 0;
+    BatchTimes times_;
 
-    std::mutex mutex_;
+    std::mutex mutex_; // of the two below
     std::vector<std::function<void()>> pending_;
+    BatchTimes pending_times_;
     std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 
