@@ -503,6 +503,7 @@ private:
                  {{"path", config_.datastore_path},
                   {"synced", syncer_->synced()},
                   {"updates", syncer_->updates()},
+                  {"applied", syncer_->applied()},
                   {"trouble", syncer_->trouble()}}},
                 {"invalidObjects", std::move(invalid)},
                 {"uplinks", std::move(uplinks)},

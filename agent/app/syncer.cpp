@@ -84,8 +84,10 @@ void Syncer::on_event(KindState& state, datastore::Event event) {
     const auto came = BatchTimes::Clock::now();
     if (event.type == datastore::EventType::Deleted) {
         enqueue(
-            [this, &state, key = std::move(event.object.key)] {
+            [this, &state, key = std::move(event.object.key),
+             version = std::move(event.object.resource_version)] {
                 updates_++;
+                applied_ = version;
                 invalid_.erase(key);
                 if (state.known.erase(key) != 0) {
                     state.remove(key);
@@ -100,8 +102,10 @@ void Syncer::on_event(KindState& state, datastore::Event event) {
                               : state.parse(object, event.object.key);
     if (!apply) {
         enqueue(
-            [this, &state, key = std::move(event.object.key), text = apply.error().text()] {
+            [this, &state, key = std::move(event.object.key),
+             version = std::move(event.object.resource_version), text = apply.error().text()] {
                 updates_++;
+                applied_ = version;
                 if (state.listing) {
                     state.listed.insert(key);
                 }
@@ -118,8 +122,10 @@ void Syncer::on_event(KindState& state, datastore::Event event) {
         return;
     }
     enqueue(
-        [this, &state, key = std::move(event.object.key), fn = std::move(*apply)] {
+        [this, &state, key = std::move(event.object.key),
+         version = std::move(event.object.resource_version), fn = std::move(*apply)] {
             updates_++;
+            applied_ = version;
             invalid_.erase(key);
             if (state.listing) {
                 state.listed.insert(key);

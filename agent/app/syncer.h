@@ -76,6 +76,9 @@ public:
 
     [[nodiscard]] uint64_t updates() const { return updates_; }
 
+    // resourceVersion of the last event that was applied; empty before the first.
+    [[nodiscard]] const std::string& applied() const { return applied_; }
+
     // Of the last batch.
     [[nodiscard]] const BatchTimes& times() const { return times_; }
 
@@ -109,6 +112,7 @@ private:
     std::map<datastore::Key, std::string> invalid_;
     std::string trouble_;
     uint64_t updates_ = 0;
+    std::string applied_;
     BatchTimes times_;
 
     std::mutex mutex_; // of the two below

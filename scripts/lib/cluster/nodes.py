@@ -80,11 +80,13 @@ class ClusterNode:
         held = self.node.addresses.get(family)
         return held.ip if held else None
 
-    def configure(self, datastore):
+    def configure(self, datastore, **more):
+        """Writes the agent's configuration; more: keys beside those that every node has."""
         configuration = {
             "nodeName": self.name,
             "datastore": {"type": "sqlite", "path": datastore},
             "uplinks": f"^{UPLINK}$",
+            **more,
         }
         with open(self.file("/etc/manx/agent.yaml"), "w", encoding="utf-8") as f:
             json.dump(configuration, f, indent=2)  # JSON is YAML
@@ -119,6 +121,18 @@ class ClusterNode:
                 return True
         except OSError:
             return False
+
+    def status(self):
+        """What the agent says of itself; None where it does not answer."""
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as s:
+                s.settimeout(10)
+                s.connect(self.file("/run/manx/agent.sock"))
+                s.sendall(b"GET /status HTTP/1.0\r\nHost: agent\r\n\r\n")
+                with s.makefile("rb") as answer:
+                    return json.loads(answer.read().partition(b"\r\n\r\n")[2])
+        except (OSError, ValueError):
+            return None
 
     def agent_pid(self):
         agent = self.record.get("agent")

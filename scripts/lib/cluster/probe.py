@@ -18,6 +18,7 @@ class Prober:
 
     def __init__(self, name, netns, log):
         self.name = name
+        self.log = log
         with open(log, "ab") as errors:
             self.process = subprocess.Popen(
                 [*host.in_netns(netns), "/usr/bin/python3", PROGRAM],
@@ -37,7 +38,8 @@ class Prober:
     def receive(self):
         line = self.process.stdout.readline()
         if not line:
-            raise ClusterError(f"the prober in {self.name} ended")
+            said = "; ".join(host.tail(self.log, 1))
+            raise ClusterError(f"the prober in {self.name} ended: {said}")
         answer = json.loads(line)
         if "error" in answer:
             raise ClusterError(f"the prober in {self.name}: {answer['error']}")

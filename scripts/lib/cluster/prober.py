@@ -1,12 +1,15 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""The program in each namespace of a cluster that answers and asks: TCP, UDP and ICMP.
+"""The program in each namespace of a cluster that answers and asks: TCP, UDP, SCTP and ICMP.
 
 Standard input has one JSON object a line; each is answered by one line:
-  {"serve": {"name": N, "addresses": [A], "tcp": [port], "udp": [port]}}   -> {"serving": count}
+  {"serve": {"name": N, "addresses": [A], "tcp": [port], "udp": [port], "sctp": [port],
+             "watch": device}}                                             -> {"serving": count}
   {"ask": [{"id", "protocol", "source", "target", "port", "timeout"}]}     -> {"answers": [...]}
 All questions of a line run at once. An answer has id, outcome (answered, refused, silent, error),
 source_port (the identifier for ICMP), by (who answered) and seen (our address as it saw it).
+No two questions of a namespace have the same source port, for tens of thousands of questions.
+  {"arrived": {}} -> {"arrived": [...]}: what came in by the watched device since the last time.
   {"stream": {"id", ... , "seconds", "every"}} sends numbered datagrams at a steady pace and answers
   with how many came back: {"sent", "received", "longest_gap"}.
 It ends when its input does.
@@ -21,7 +24,41 @@ import struct
 import sys
 import time
 
+from arrivals import Arrivals
+from sctp import Sctp
+
 RESEND = (0.0, 0.25, 0.5, 1.0, 2.0)  # when an unanswered datagram is sent again
+
+SOURCE_PORTS = range(10000, 32000)  # below those that the kernel gives
+
+
+class SourcePorts:
+    """The next source port that nobody has had for long: a live flow of an earlier question must
+    not answer for a new one."""
+
+    def __init__(self):
+        self.next = SOURCE_PORTS.start
+
+    def take(self):
+        port, self.next = self.next, self.next + 1
+        if self.next == SOURCE_PORTS.stop:
+            self.next = SOURCE_PORTS.start
+        return port
+
+    def bind(self, sock, address):
+        """Binds to the next one; one that something else holds is left out."""
+        for _ in SOURCE_PORTS:
+            try:
+                port = self.take()
+                sock.bind((address, port))
+                return port
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+        raise OSError(errno.EADDRINUSE, "no source port is free")
+
+
+PORTS = SourcePorts()
 
 
 def family_of(address):
@@ -82,7 +119,27 @@ async def serve(order):
                 lambda: Answerer(order["name"]), (address, port), family=family_of(address)
             )
             count += 1
+        for port in order.get("sctp", []):
+            sctp(family_of(address)).serve(address, port)
+            count += 1
+    if "watch" in order:
+        WATCHED.append(Arrivals(order["watch"]))
     return {"serving": count}
+
+
+WATCHED = []  # of Arrivals, one at most
+SCTP = {}
+
+
+def sctp(family):
+    if family not in SCTP:
+        SCTP[family] = Sctp(family)
+    return SCTP[family]
+
+
+async def ask_sctp(q, answer):
+    answer["source_port"] = PORTS.take()
+    return await sctp(family_of(q["target"])).ask(q, answer["source_port"], RESEND)
 
 
 def outcome_of(error):
@@ -97,8 +154,7 @@ async def ask_tcp(q, answer):
     # The socket is made here so that its port is known also where nothing answers.
     sock = socket.socket(family_of(q["target"]), socket.SOCK_STREAM)
     sock.setblocking(False)
-    sock.bind((q.get("source") or "", 0))
-    answer["source_port"] = sock.getsockname()[1]
+    answer["source_port"] = PORTS.bind(sock, q.get("source") or "")
     try:
         await asyncio.get_running_loop().sock_connect(sock, (q["target"], q["port"]))
         reader, writer = await asyncio.open_connection(sock=sock)
@@ -114,9 +170,8 @@ async def ask_udp(q, answer):
     loop = asyncio.get_running_loop()
     sock = socket.socket(family_of(q["target"]), socket.SOCK_DGRAM)
     sock.setblocking(False)
-    sock.bind((q.get("source") or "", 0))
+    answer["source_port"] = PORTS.bind(sock, q.get("source") or "")
     sock.connect((q["target"], q["port"]))
-    answer["source_port"] = sock.getsockname()[1]
     transport, asker = await loop.create_datagram_endpoint(Asker, sock=sock)
     senders = [loop.call_later(after, transport.sendto, b"hello") for after in RESEND]
     try:
@@ -197,10 +252,13 @@ def pinger(q):
     return PINGERS[family, source]
 
 
+WAYS = {"tcp": ask_tcp, "udp": ask_udp, "sctp": ask_sctp}
+
+
 async def ask(q):
     answer = {"id": q["id"], "source_port": 0, "by": None, "seen": None}
     try:
-        how = {"tcp": ask_tcp, "udp": ask_udp}.get(q["protocol"]) or pinger(q).ask
+        how = WAYS.get(q["protocol"]) or pinger(q).ask
         said = await asyncio.wait_for(how(q, answer), q["timeout"])
         answer.update(outcome="answered", **said)
     except (OSError, asyncio.TimeoutError, ValueError) as error:
@@ -249,6 +307,8 @@ async def handle(order):
         return await serve(order["serve"])
     if "stream" in order:
         return await stream(order["stream"])
+    if "arrived" in order:
+        return {"arrived": [a for w in WATCHED for a in w.take()]}
     return {"answers": await asyncio.gather(*map(ask, order["ask"]))}
 
 
