@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /* Template: an existing flow is judged again after a policy change, if so configured. */
 
-/* 0, or the reason to drop the packet; the flow is gone then. */
+/*
+ * 0, or the reason to drop the packet. A flow that is denied stays, stale: every packet of it, from
+ * either side, is judged as what opened it, until the flow is idle or policy allows it again. Were
+ * it gone, a retransmission of the other side would open it the other way round.
+ */
 static __noinline int FN(rejudge)(const PACKET *p, const struct manx_config *config,
 				  const struct FN(found) * found)
 {
@@ -42,11 +46,8 @@ static __noinline int FN(rejudge)(const PACKET *p, const struct manx_config *con
 	}
 	FN(begin_judgement)(&j, first);
 	reason = FN(judge)(&who, &j);
-	if (reason) {
-		bpf_map_delete_elem(&MAP_FLOW, &p->key);
-		bpf_map_delete_elem(&MAP_NEW, &p->key);
+	if (reason)
 		return reason;
-	}
 	flow->rule = j.rule;
 allowed:
 	flow->policy_epoch = config->policy_epoch;

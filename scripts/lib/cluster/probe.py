@@ -63,6 +63,7 @@ class Question:
     target: str
     port: int = 0
     timeout: float = 3.0
+    size: int = 5  # of a datagram
     note: dict = dataclasses.field(default_factory=dict)  # the caller's own
     answer: dict = None
 
@@ -90,6 +91,7 @@ def ask_all(probers, questions):
                             "target": q.target,
                             "port": q.port,
                             "timeout": q.timeout,
+                            "size": q.size,
                         }
                         for number, q in enumerate(mine)
                     ]

@@ -9,6 +9,9 @@ Standard input has one JSON object a line; each is answered by one line:
 All questions of a line run at once. An answer has id, outcome (answered, refused, silent, error),
 source_port (the identifier for ICMP), by (who answered) and seen (our address as it saw it).
 No two questions of a namespace have the same source port, for tens of thousands of questions.
+A question of UDP may have a "size" of its datagram. Flows that stay open, path MTUs: held.py.
+  {"open": [QUESTION]}, {"say": seconds} -> {id: whether it was answered}, {"close": {}}
+  {"mtu": QUESTION} -> {"mtu": N}; {"transfer": QUESTION} -> {"answered": BOOL}
   {"arrived": {}} -> {"arrived": [...]}: what came in by the watched device since the last time.
   {"stream": {"id", ... , "seconds", "every"}} sends numbered datagrams at a steady pace and answers
   with how many came back: {"sent", "received", "longest_gap"}.
@@ -25,6 +28,7 @@ import sys
 import time
 
 from arrivals import Arrivals
+from held import Held, find_mtu, transfer
 from sctp import Sctp
 
 RESEND = (0.0, 0.25, 0.5, 1.0, 2.0)  # when an unanswered datagram is sent again
@@ -59,6 +63,7 @@ class SourcePorts:
 
 
 PORTS = SourcePorts()
+HELD = Held()
 
 
 def family_of(address):
@@ -101,10 +106,9 @@ async def serve(order):
 
     async def on_connection(reader, writer):
         try:
-            await reader.readline()
-            writer.write(reached(order["name"], writer.get_extra_info("peername")[0]))
-            await writer.drain()
-            await reader.read()
+            while await reader.readline():
+                writer.write(reached(order["name"], writer.get_extra_info("peername")[0]))
+                await writer.drain()
         except OSError:
             pass
         finally:
@@ -112,7 +116,9 @@ async def serve(order):
 
     for address in order["addresses"]:
         for port in order.get("tcp", []):
-            await asyncio.start_server(on_connection, address, port, family=family_of(address))
+            await asyncio.start_server(
+                on_connection, address, port, family=family_of(address), limit=1 << 24
+            )
             count += 1
         for port in order.get("udp", []):
             await loop.create_datagram_endpoint(
@@ -173,7 +179,8 @@ async def ask_udp(q, answer):
     answer["source_port"] = PORTS.bind(sock, q.get("source") or "")
     sock.connect((q["target"], q["port"]))
     transport, asker = await loop.create_datagram_endpoint(Asker, sock=sock)
-    senders = [loop.call_later(after, transport.sendto, b"hello") for after in RESEND]
+    payload = b"h" * q.get("size", 5)
+    senders = [loop.call_later(after, transport.sendto, payload) for after in RESEND]
     try:
         return json.loads((await asker.result).split(b"|", 1)[1])
     finally:
@@ -307,6 +314,16 @@ async def handle(order):
         return await serve(order["serve"])
     if "stream" in order:
         return await stream(order["stream"])
+    if "open" in order:
+        return HELD.open(order["open"], PORTS.bind)
+    if "say" in order:
+        return await HELD.say(order["say"])
+    if "close" in order:
+        return HELD.close()
+    if "mtu" in order:
+        return {"mtu": await find_mtu(order["mtu"], PORTS.bind)}
+    if "transfer" in order:
+        return {"answered": await transfer(order["transfer"], PORTS.bind)}
     if "arrived" in order:
         return {"arrived": [a for w in WATCHED for a in w.take()]}
     return {"answers": await asyncio.gather(*map(ask, order["ask"]))}
