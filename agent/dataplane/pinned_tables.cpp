@@ -191,16 +191,13 @@ PinnedTables::each_slot(const std::function<void(uint16_t, const manx_slot_entry
     });
 }
 
-Result<std::optional<manx_endpoint>> PinnedTables::endpoint(const IpAddress& address) const {
-    return address.is_v4() ? endpoints4_.lookup(key4(address)) : endpoints6_.lookup(key6(address));
-}
-
-Result<uint32_t> PinnedTables::class_of(const IpAddress& address) const {
-    TRY_ASSIGN(const auto local, endpoint(address));
-    if (local) {
-        return local->class_id;
-    }
+Result<manx_class> PinnedTables::classify(const IpAddress& address) const {
     const bool is_v4 = address.is_v4();
+    TRY_ASSIGN(const auto local,
+               is_v4 ? endpoints4_.lookup(key4(address)) : endpoints6_.lookup(key6(address)));
+    if (local) {
+        return manx_class{local->class_id, MANX_CLASS_POOL | MANX_CLASS_POD};
+    }
     TRY_ASSIGN(auto found,
                is_v4 ? classes4_.lookup(key4(address)) : classes6_.lookup(key6(address)));
     if (!found) {
@@ -208,56 +205,7 @@ Result<uint32_t> PinnedTables::class_of(const IpAddress& address) const {
         const Cidr host = Cidr::host(address);
         TRY_ASSIGN(found, is_v4 ? nets4_.lookup(key4(host)) : nets6_.lookup(key6(host)));
     }
-    return found ? found->class_id : 0;
-}
-
-Result<manx_port> PinnedTables::search(uint32_t offset, uint32_t count, uint32_t value) const {
-    uint32_t low = 0;
-    while (count > 0) {
-        const uint32_t half = count / 2;
-        TRY_ASSIGN(const auto entry, ports_.lookup(offset + low + half));
-        if (entry && entry->last < value) {
-            low += half + 1;
-            count -= half + 1;
-        } else {
-            count = half;
-        }
-    }
-    TRY_ASSIGN(const auto entry, ports_.lookup(offset + low));
-    if (!entry) {
-        return fail(ErrorKind::NotFound, "manx_ports: outside of the table");
-    }
-    return *entry;
-}
-
-Result<std::optional<MemoryTables::Verdict>>
-PinnedTables::judge(const IpAddress& own, const IpAddress& other, bool ingress, uint8_t protocol,
-                    uint16_t source_port, uint16_t destination_port) {
-    using Verdict = MemoryTables::Verdict;
-    TRY_ASSIGN(const auto local, endpoint(own));
-    if (!local) {
-        return std::nullopt;
-    }
-    const uint32_t set = ingress ? local->ingress_set : local->egress_set;
-    if (set == MANX_SET_ALLOW || set == MANX_SET_DENY) {
-        return Verdict{.allow = set == MANX_SET_ALLOW};
-    }
-    TRY_ASSIGN(const uint32_t class_id, class_of(other));
-    TRY_ASSIGN(auto table, policies_.lookup({set, class_id}));
-    if (!table) {
-        TRY_ASSIGN(table, policies_.lookup({set, MANX_CLASS_ANY}));
-    }
-    if (!table) {
-        return Verdict{.broken = true};
-    }
-    const uint32_t base = uint32_t{protocol} << 16;
-    TRY_ASSIGN(manx_port entry, search(table->offset, table->count, base | destination_port));
-    if (entry.action == MANX_ACTION_BY_SOURCE_PORT) {
-        TRY_ASSIGN(entry, search(entry.next, entry.next_count, base | source_port));
-    }
-    return Verdict{.allow = entry.action == MANX_ACTION_ALLOW,
-                   .rule = entry.rule,
-                   .log = (entry.flags & MANX_PORT_LOG) != 0};
+    return found.value_or(manx_class{});
 }
 
 } // namespace manx::dataplane

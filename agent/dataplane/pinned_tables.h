@@ -6,7 +6,6 @@
 #include "maps/map.h"
 
 #include <memory>
-#include <optional>
 #include <string>
 
 namespace manx::dataplane {
@@ -32,11 +31,8 @@ public:
     Result<void>
     each_slot(const std::function<void(uint16_t, const manx_slot_entry&)>& fn) override;
 
-    // How the tables judge a flow at one of this node's workloads; nullopt: own is none of them.
-    Result<std::optional<MemoryTables::Verdict>> judge(const IpAddress& own, const IpAddress& other,
-                                                       bool ingress, uint8_t protocol,
-                                                       uint16_t source_port,
-                                                       uint16_t destination_port);
+    // Class and flags of an address, as the programs find them.
+    [[nodiscard]] Result<manx_class> classify(const IpAddress& address) const;
 
     [[nodiscard]] uint32_t ports_capacity() const override { return ports_.max_entries(); }
 
@@ -44,10 +40,6 @@ public:
 
 private:
     PinnedTables() = default;
-
-    Result<std::optional<manx_endpoint>> endpoint(const IpAddress& address) const;
-    Result<uint32_t> class_of(const IpAddress& address) const;
-    Result<manx_port> search(uint32_t offset, uint32_t count, uint32_t value) const;
 
     maps::Map<manx_addr4, manx_endpoint> endpoints4_;
     maps::Map<manx_addr6, manx_endpoint> endpoints6_;

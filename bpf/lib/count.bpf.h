@@ -46,12 +46,28 @@ static __always_inline void approve(struct __sk_buff *ctx)
 	set_mark(ctx, MANX_MARK_APPROVED);
 }
 
+/* Whether somebody only asks; see maps/abi/verdict.h. */
+static __always_inline int is_question(struct __sk_buff *ctx)
+{
+	return (ctx->mark & MANX_MARK_KIND) == MANX_MARK_QUESTION &&
+	       ctx->priority == MANX_QUESTION_PRIORITY;
+}
+
+static __always_inline int answer(struct __sk_buff *ctx, __u32 reason)
+{
+	ctx->cb[MANX_ANSWER_REASON] = reason;
+	ctx->cb[MANX_ANSWER_GIVEN] = 1;
+	return TC_ACT_SHOT;
+}
+
 __noinline int count_drop(struct __sk_buff *ctx, __u32 reason)
 {
 	struct manx_counter_key key = {
 		.ifindex = ctx->ifindex, .hook = HOOK, .reason = (__u16)reason};
 	struct manx_counter *counter;
 
+	if (is_question(ctx))
+		return answer(ctx, reason);
 	count(ctx, reason & (MANX_REASON_MAX - 1));
 	counter = bpf_map_lookup_elem(&manx_counters, &key);
 	if (counter) {
@@ -97,7 +113,7 @@ __noinline int emit(struct __sk_buff *ctx, const struct event_input *input)
 	struct manx_event *event;
 	__u64 now = bpf_ktime_get_coarse_ns();
 
-	if (!input || !may_emit(now))
+	if (!input || is_question(ctx) || !may_emit(now))
 		return 0;
 	event = bpf_ringbuf_reserve(&manx_events, sizeof(*event), 0);
 	if (!event)

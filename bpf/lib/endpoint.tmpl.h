@@ -84,6 +84,9 @@ static __always_inline void FN(begin_judgement)(struct judgement *j, const PACKE
 
 	j->rule = 0;
 	j->log = 0;
+	j->question = 0;
+	j->egress_rule = 0;
+	j->ingress_rule = 0;
 	j->by_dst = protocol | p->t.policy_port;
 	j->by_src = protocol | p->t.src_port;
 }

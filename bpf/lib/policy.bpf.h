@@ -15,6 +15,10 @@ struct judgement {
 	__u32 log;    /* a Log rule matched on the way */
 	__u32 by_dst; /* protocol << 16 | policy port */
 	__u32 by_src; /* protocol << 16 | source port */
+	/* What an answer wants besides. */
+	__u32 question; /* decides nothing: no rule is counted */
+	__u32 egress_rule;
+	__u32 ingress_rule;
 };
 
 static __always_inline struct manx_port *search_ports(__u32 offset, __u32 number, __u32 value)
@@ -87,7 +91,14 @@ __noinline int judge_set(__u32 set, __u32 class_id, __u32 denied, struct judgeme
 		return MANX_DROP_POLICY_TABLE;
 	j->log |= port->flags & MANX_PORT_LOG;
 	j->rule = port->rule;
-	hit_rule(port->rule);
+	if (j->question) {
+		if (denied == MANX_DROP_POLICY_INGRESS)
+			j->ingress_rule = port->rule;
+		else
+			j->egress_rule = port->rule;
+	} else {
+		hit_rule(port->rule);
+	}
 	if (port->action == MANX_ACTION_ALLOW)
 		return 0;
 	return port->action == MANX_ACTION_DENY ? (int)denied : MANX_DROP_POLICY_TABLE;
@@ -98,6 +109,16 @@ static __always_inline void judge_staged(__u32 set, __u32 class_id, const struct
 {
 	struct judgement staged = *j;
 
-	if (set >= MANX_SET_FIRST)
+	if (set >= MANX_SET_FIRST && !j->question)
 		judge_set(set, class_id, MANX_DROP_POLICY_EGRESS, &staged);
+}
+
+/* The end of a question that was judged; reason: of the drop, or 0. */
+static __always_inline int answer_judged(struct __sk_buff *ctx, const struct judgement *j,
+					 __u32 reason)
+{
+	ctx->cb[MANX_ANSWER_EGRESS_RULE] = j->egress_rule;
+	ctx->cb[MANX_ANSWER_INGRESS_RULE] = j->ingress_rule;
+	ctx->cb[MANX_ANSWER_LOG] = j->log != 0;
+	return answer(ctx, reason);
 }

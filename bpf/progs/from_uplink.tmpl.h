@@ -16,7 +16,8 @@ __noinline int FN(open_flow)(struct __sk_buff *ctx, __u32 live, __u32 created)
 	who.slot = NULL;
 	who.dst = FN(find_endpoint)(&p->dst);
 	if (!who.dst)
-		return leave(ctx, MANX_PASS_NOT_OURS);
+		return is_question(ctx) ? answer(ctx, MANX_PASS_NOT_OURS)
+					: leave(ctx, MANX_PASS_NOT_OURS);
 	who.src = FN(find_endpoint)(&p->src);
 	FN(class_of)(who.src, &p->src, &who.src_class);
 	FN(class_of)(who.dst, &p->dst, &who.dst_class);
@@ -28,7 +29,10 @@ __noinline int FN(open_flow)(struct __sk_buff *ctx, __u32 live, __u32 created)
 	if (p->t.tcp_flags & TCP_RST)
 		return FN(drop)(ctx, p, 0, MANX_DROP_TCP_NOT_SYN);
 	FN(begin_judgement)(&j, p);
+	j.question = is_question(ctx);
 	reason = FN(judge)(&who, &j);
+	if (j.question)
+		return answer_judged(ctx, &j, reason);
 	if (reason)
 		return FN(drop)(ctx, p, j.rule, reason);
 	FN(init_flow)(p, config, &j, live, created, &flow);

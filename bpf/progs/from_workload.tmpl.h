@@ -29,6 +29,8 @@ __noinline int FN(open_flow)(struct __sk_buff *ctx, __u32 live, __u32 created)
 	FN(class_of)(who.dst, &p->dst, &who.dst_class);
 	if (who.dst_class.flags & MANX_CLASS_SERVICE) {
 		/* Judged where it leaves the stack, when its destination is known. */
+		if (is_question(ctx))
+			return answer(ctx, MANX_PASS_DEFERRED);
 		set_mark(ctx, MANX_MARK_DEFERRED | (__u32)(who.src->slot & (MANX_SLOTS - 1))
 							   << MANX_MARK_SLOT_SHIFT);
 		return pass(ctx, MANX_PASS_DEFERRED);
@@ -38,10 +40,13 @@ __noinline int FN(open_flow)(struct __sk_buff *ctx, __u32 live, __u32 created)
 	if (p->t.tcp_flags & TCP_RST)
 		return FN(drop)(ctx, p, 0, MANX_DROP_TCP_NOT_SYN);
 	FN(begin_judgement)(&j, p);
+	j.question = is_question(ctx);
 	reason = FN(judge)(&who, &j);
 	if (!reason && (who.dst_class.flags & MANX_CLASS_LOCAL_HOST) &&
 	    (config->flags & MANX_CONFIG_HOST_DROP))
 		reason = MANX_DROP_ENDPOINT_TO_HOST;
+	if (j.question)
+		return answer_judged(ctx, &j, reason);
 	if (reason)
 		return FN(drop)(ctx, p, j.rule, reason);
 	FN(init_flow)(p, config, &j, live, created, &flow);

@@ -47,11 +47,12 @@ __noinline int FN(open_flow)(struct __sk_buff *ctx, __u32 live, __u32 created)
 		return FN(drop)(ctx, p, 0, MANX_DROP_SPOOFED_SOURCE);
 	FN(class_of)(who.src, &p->src, &who.src_class);
 	FN(class_of)(who.dst, &p->dst, &who.dst_class);
-	if (!from_host) {
-		reason = FN(judge)(&who, &j);
-		if (reason)
-			return FN(drop)(ctx, p, j.rule, reason);
-	}
+	j.question = is_question(ctx);
+	reason = from_host ? 0 : FN(judge)(&who, &j);
+	if (j.question)
+		return answer_judged(ctx, &j, reason);
+	if (reason)
+		return FN(drop)(ctx, p, j.rule, reason);
 	if (FN(write_stack_flow)(p, config, &j, live, created, &who, slot_and_flags))
 		return FN(drop)(ctx, p, j.rule, MANX_DROP_FLOW_TABLE_FULL);
 	if (j.log)

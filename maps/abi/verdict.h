@@ -78,6 +78,25 @@ struct manx_counter {
 #define MANX_MARK_SLOT	     0x0fff0000U
 #define MANX_MARK_SLOT_SHIFT 16
 
+/*
+ * A question: a made packet that BPF_PROG_TEST_RUN gives to a program, with this mark and this
+ * priority. It is judged as the first packet of a flow and answered in cb; nothing is written,
+ * counted or reported. The verdict is TC_ACT_SHOT whatever the answer, so that a packet from
+ * elsewhere that carries both is lost, and never let in.
+ */
+#define MANX_MARK_QUESTION     0x30000000U
+#define MANX_QUESTION_PRIORITY 0x6d616e78U
+
+/* Words of cb. */
+enum manx_answer {
+	MANX_ANSWER_GIVEN = 0,	/* 1; 0: the packet went another way, say that of a known flow */
+	MANX_ANSWER_REASON = 1, /* of the drop; MANX_REASON_NONE: allowed; MANX_PASS_DEFERRED,
+				   MANX_PASS_NOT_OURS: not judged here */
+	MANX_ANSWER_EGRESS_RULE = 2, /* that decided; 0: none did */
+	MANX_ANSWER_INGRESS_RULE = 3,
+	MANX_ANSWER_LOG = 4, /* 1: a Log rule matched on the way */
+};
+
 /* manx_events: ring buffer of these; rate-limited in BPF. */
 struct manx_event {
 	__u64 time_ns; /* CLOCK_MONOTONIC */
