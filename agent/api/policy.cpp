@@ -361,7 +361,7 @@ Result<Policy> Policy::from_json(Kind kind, const nlohmann::json& object) {
                     fmt::format("{}: spec: expected an object", policy.text()));
     }
 
-    // Without its subject a policy means nothing: refused as a whole.
+    // A cluster-wide policy means nothing without its subject: refused as a whole.
     std::vector<Selector> subject;
     if (global) {
         if (!spec.at("namespaceSelector").text().empty()) {
@@ -383,9 +383,14 @@ Result<Policy> Policy::from_json(Kind kind, const nlohmann::json& object) {
         policy.tier = spec.at("tier").text();
     }
     policy.order = spec.at("order").number();
-    if (!problems.all.empty()) {
+    if (!problems.all.empty() && (global || policy.staged)) {
         return fail(ErrorKind::ConfigInvalid,
                     fmt::format("{}: {}", policy.text(), problems.all.front()));
+    }
+    if (!problems.all.empty()) {
+        // Whom it protects is not known; that it is somebody of this namespace is.
+        policy.subject_unread = true;
+        policy.subject = Selector::equals(kNamespaceLabel, policy.ns);
     }
 
     if (global) {

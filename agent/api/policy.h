@@ -4,10 +4,10 @@
 // (cluster_policy.h) become. Selectors are final: namespace and service account terms are folded
 // in, over the labels pcns.* (namespace), pcsa.* (service account) and projectcalico.org/*.
 //
-// An object is either refused (from_json fails: it says nothing that could be applied; the caller
-// keeps the last good state), or taken. A part of it that is not understood (an unknown field, a
-// value of the future) is named in `problems`, and the policy then isolates what it selects: no
-// rule of the direction concerned allows anything.
+// An object is either refused (from_json fails: it says nothing that could be applied, or it would
+// have to isolate the cluster; the caller keeps the last good state), or taken. A part of it that
+// is not understood (an unknown field, a value of the future) is named in `problems`, and the
+// policy then isolates what it selects: no rule of the direction concerned allows anything.
 #pragma once
 
 #include "agent/api/kind.h"
@@ -109,6 +109,9 @@ struct Policy {
     bool staged = false;    // evaluated and counted, not enforced
     bool ignored = false;   // staged with an action that is not evaluated
     bool host_only = false; // doNotTrack or preDNAT: never for workloads
+    // What it selects could not be read: as it stands it isolates its whole namespace, and it is
+    // for the caller to keep an earlier state in force instead.
+    bool subject_unread = false;
     std::vector<PolicyRule> ingress_rules;
     std::vector<PolicyRule> egress_rules;
     std::vector<std::string> problems; // "field: what was expected"

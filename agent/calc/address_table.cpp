@@ -67,7 +67,7 @@ void AddressTable::touch_children(Prefixes::iterator at) {
     }
 }
 
-void AddressTable::contribute(const Cidr& prefix, SourceId source) {
+AddressTable::Node* AddressTable::contribute(const Cidr& prefix, SourceId source) {
     const auto [at, made] = prefixes_.try_emplace(prefix);
     if (made) {
         classes_.retain(0); // of `now`
@@ -76,19 +76,18 @@ void AddressTable::contribute(const Cidr& prefix, SourceId source) {
     }
     at->second.sources.push_back(source);
     touched_.insert(&*at);
+    return &*at;
+}
+
+void AddressTable::withdraw(Node* node, SourceId source) {
+    if (node->second.sources.drop(source)) {
+        touched_.insert(node);
+    }
 }
 
 void AddressTable::withdraw(const Cidr& prefix, SourceId source) {
-    const auto at = prefixes_.find(prefix);
-    if (at == prefixes_.end()) {
-        return;
-    }
-    auto& sources = at->second.sources;
-    const auto found = std::ranges::find(sources, source);
-    if (found != sources.end()) {
-        *found = sources.back();
-        sources.pop_back();
-        touched_.insert(&*at);
+    if (const auto at = prefixes_.find(prefix); at != prefixes_.end()) {
+        withdraw(&*at, source);
     }
 }
 

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "agent/calc/class_table.h"
+#include "agent/calc/id_list.h"
 #include "base/ip.h"
 
 #include <cstdint>
@@ -39,9 +40,25 @@ public:
 
     [[nodiscard]] ClassRef atoms(SourceId id) const { return sources_[id].atoms; }
 
-    void contribute(const Cidr& prefix, SourceId source);
+    struct Prefix;
+    // A prefix in the table; valid while something contributes to it.
+    using Node = std::pair<const Cidr, Prefix>;
+
+    Node* contribute(const Cidr& prefix, SourceId source);
+    void withdraw(Node* node, SourceId source);
     void withdraw(const Cidr& prefix, SourceId source);
+
+    void touch(Node* node) { touched_.insert(node); }
+
     void touch(const Cidr& prefix);
+
+    // Of the table's own; in the interface for what a Node is.
+    struct Prefix {
+        Node* parent = nullptr; // the longest prefix around it
+        AddressClass now;
+        IdList sources;
+        bool present = false; // in the tables
+    };
 
     struct Change {
         Cidr prefix;
@@ -70,16 +87,6 @@ private:
         ClassRef atoms = 0;
         uint32_t flags = 0;
         bool used = false;
-    };
-
-    struct Prefix;
-    using Node = std::pair<const Cidr, Prefix>;
-
-    struct Prefix {
-        Node* parent = nullptr; // the longest prefix around it
-        AddressClass now;
-        bool present = false; // in the tables
-        std::vector<SourceId> sources;
     };
 
     using Prefixes = std::map<Cidr, Prefix>;

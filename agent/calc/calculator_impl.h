@@ -7,9 +7,11 @@
 #include "agent/api/tier.h"
 #include "agent/calc/address_table.h"
 #include "agent/calc/label_groups.h"
+#include "agent/calc/packed_rules.h"
 #include "agent/calc/policy_calculator.h"
 #include "agent/calc/rule_set.h"
 
+#include <deque>
 #include <map>
 #include <set>
 #include <unordered_set>
@@ -37,7 +39,8 @@ using SetRef = uint32_t;
 inline constexpr SetRef kAllowAll = UINT32_MAX; // MANX_SET_ALLOW
 
 struct PolicyState {
-    api::Policy policy;
+    api::Policy policy; // but its rules
+    PackedRules packed;
     std::string tie;
     uint32_t endpoints = 0; // of this node that it applies to
     bool live = false;
@@ -50,13 +53,10 @@ struct LocalState;
 // Something with labels and addresses.
 struct Item {
     GroupId group = 0;
-    std::vector<IpAddress> own;    // from the object
-    std::vector<Cidr> nets;        // of a network set
-    std::vector<Cidr> contributed; // to the address table
-    uint32_t place = 0;            // among the members of its group
-    bool known = false;            // the object exists
-    bool pod = false;
+    uint32_t place = 0;                           // among the members of its group
+    std::vector<AddressTable::Node*> contributed; // in order of prefixes
     LocalState* local = nullptr;
+    bool known = false; // the object exists
 };
 
 struct LocalAddress {
@@ -70,6 +70,7 @@ struct LocalAddress {
 struct LocalState {
     dataplane::LocalEndpoint endpoint;
     Item* item = nullptr;
+    std::vector<Cidr> from_object;   // what its item has besides the endpoint's addresses
     std::vector<PolicyRef> policies; // in order of evaluation
     std::vector<LocalAddress> addresses;
     manx_slot_entry slot_written{};
@@ -93,10 +94,11 @@ public:
     explicit Impl(CalculatorOptions options);
 
     // Objects.
-    void set_item(const std::string& key, const GroupFacts& facts, std::vector<IpAddress> addresses,
-                  std::vector<Cidr> nets, bool pod);
-    void leave_group(Item& item);
-    void refresh_addresses(Item& item);
+    // from_object: prefixes; an endpoint's own addresses are joined to them.
+    void set_item(const std::string& key, const GroupFacts& facts, std::vector<Cidr> from_object);
+    void leave_group(Item& item, GroupId group);
+    void refresh_addresses(Item& item, std::vector<Cidr> from_object, GroupId old_group);
+    static std::vector<Cidr> prefixes_of(const Item& item);
     void forget_item(const std::string& key);
     void set_tier(const std::string& name, const api::Tier* tier); // null: gone
     void withdraw_policy(PolicyRef ref);
@@ -138,7 +140,11 @@ public:
     void build_set(SetRef ref, TableUpdate& out);
     void add_class(ClassRef ref, TableUpdate& out);
     void drop_class(ClassRef ref, TableUpdate& out);
-    void set_entry(PolicySet& set, ClassRef ref, TableUpdate& out);
+    void set_entry(SetRef ref, ClassRef one, TableUpdate& out);
+    void choose_default(PolicySet& set, const std::unordered_map<ClassRef, PortTablePtr>& tables);
+    void reconsider(SetRef ref);
+    void replace_outgrown_sets();
+    void forget_entry(SetRef ref, ClassRef one, TableUpdate& out);
     PortTablePtr intern(PortTable table);
     void write_local(LocalState& local, TableUpdate& out);
     [[nodiscard]] uint32_t set_id(SetRef ref) const;
@@ -158,14 +164,13 @@ public:
     StableIds set_ids;
 
     // Static sources: what an address is, by flag.
-    SourceId pod_source = 0;
     SourceId local_host_source = 0;
     SourceId remote_host_source = 0;
     SourceId service_source = 0;
     SourceId pool_source = 0;
 
     std::unordered_map<std::string, Item> items;
-    std::vector<GroupState> group_states;                                   // by GroupId
+    std::deque<GroupState> group_states;                                    // by GroupId
     std::map<std::string, std::pair<SourceId, std::vector<Cidr>>> prefixes; // by owner
     std::map<std::string, std::pair<Cidr, bool>> pools;                     // natOutgoing
     std::map<std::string, ServiceState> services;
@@ -186,6 +191,7 @@ public:
 
     std::vector<PolicySet> sets;
     std::vector<SetRef> free_sets;
+    std::vector<SetRef> inverted_sets; // every new class concerns them
     std::unordered_multimap<uint64_t, SetRef> set_by_hash;
     std::unordered_multimap<uint64_t, std::weak_ptr<const PortTable>> port_tables;
     size_t port_tables_limit = 1024;
@@ -202,6 +208,7 @@ public:
     std::set<LocalState*> unmatched_locals; // labels changed: policies to be matched anew
     std::set<LocalState*> dirty_locals;
     std::vector<SetRef> fresh_sets;
+    std::vector<SetRef> outgrown_sets; // another default would take far fewer entries
     std::vector<SetRef> idle_sets;
     std::vector<ClassRef> idle_classes;
     std::vector<RuleRef> idle_rules; // of changed policies, until the sets have moved on

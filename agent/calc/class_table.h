@@ -65,12 +65,32 @@ public:
     void release(ClassRef ref);
 
     // Use as the class of an address; the first one makes the class known to policy sets.
-    bool publish(ClassRef ref) { return entries_[ref].addresses++ == 0; }
+    bool publish(ClassRef ref) {
+        const bool first = entries_[ref].addresses++ == 0;
+        published_ += first && ref != 0 ? 1 : 0;
+        return first;
+    }
 
     // True where it was the last.
-    bool withdraw(ClassRef ref) { return --entries_[ref].addresses == 0; }
+    bool withdraw(ClassRef ref) {
+        const bool last = --entries_[ref].addresses == 0;
+        published_ -= last && ref != 0 ? 1 : 0;
+        return last;
+    }
 
     [[nodiscard]] bool published(ClassRef ref) const { return entries_[ref].addresses > 0; }
+
+    // Of those with atoms.
+    [[nodiscard]] size_t published_count() const { return published_; }
+
+    template <typename Fn>
+    void each_published(Fn fn) const {
+        for (ClassRef ref = 1; ref < entries_.size(); ++ref) {
+            if (entries_[ref].addresses > 0) {
+                fn(ref);
+            }
+        }
+    }
 
     [[nodiscard]] const std::vector<Atom>& atoms(ClassRef ref) const { return entries_[ref].atoms; }
 
@@ -99,6 +119,7 @@ private:
     std::unordered_multimap<uint64_t, ClassRef> by_hash_;
     std::vector<std::vector<ClassRef>> postings_; // by matcher; may hold what is gone
     StableIds ids_;
+    size_t published_ = 0;
 };
 
 } // namespace manx::calc

@@ -51,6 +51,7 @@ TableUpdate PolicyCalculator::Impl::flush() {
             release_rule(ref);
         }
         idle_rules.clear();
+        replace_outgrown_sets();
     } while (!dirty_services.empty() || !dirty_groups.empty() || !stale_groups.empty() ||
              addresses.has_touched() || !dirty_locals.empty());
     for (const ClassRef ref : idle_classes) {
@@ -107,8 +108,8 @@ void PolicyCalculator::Impl::update_groups() {
         if (ref != addresses.atoms(state.source)) {
             addresses.set_atoms(state.source, ref);
             for (const Item* item : state.members) {
-                for (const auto& prefix : item->contributed) {
-                    addresses.touch(prefix);
+                for (AddressTable::Node* node : item->contributed) {
+                    addresses.touch(node);
                 }
             }
         }
@@ -173,6 +174,7 @@ void PolicyCalculator::Impl::update_services() {
 
 void PolicyCalculator::Impl::update_addresses(TableUpdate& out) {
     const auto changes = addresses.resolve(matcher_hashes);
+    out.steps.reserve(out.steps.size() + changes.size());
     for (const auto& change : changes) {
         if (change.present && classes.publish(change.now.ref)) {
             add_class(change.now.ref, out);
@@ -204,7 +206,7 @@ void PolicyCalculator::Impl::update_addresses(TableUpdate& out) {
 
 // A class that an address has from now on: an entry in every set that can tell it from others.
 void PolicyCalculator::Impl::add_class(ClassRef ref, TableUpdate& out) {
-    std::vector<SetRef> touched;
+    std::vector<SetRef> touched = inverted_sets;
     MatcherId previous = kNoMatcher;
     for (const Atom atom : classes.atoms(ref)) {
         const MatcherId matcher = matcher_of(atom);
@@ -217,32 +219,43 @@ void PolicyCalculator::Impl::add_class(ClassRef ref, TableUpdate& out) {
     std::ranges::sort(touched);
     touched.erase(std::ranges::unique(touched).begin(), touched.end());
     for (const SetRef set : touched) {
-        set_entry(sets[set], ref, out);
+        set_entry(set, ref, out);
     }
 }
 
-void PolicyCalculator::Impl::set_entry(PolicySet& set, ClassRef ref, TableUpdate& out) {
-    if (set.entries.contains(ref)) {
+void PolicyCalculator::Impl::set_entry(SetRef ref, ClassRef one, TableUpdate& out) {
+    PolicySet& set = sets[ref];
+    if (set.entries.contains(one)) {
         return; // left from the round before
     }
-    PortTablePtr table = intern(compile_for(set, rules, classes.atoms(ref)));
+    PortTablePtr table = intern(compile_for(set, rules, classes.atoms(one)));
     if (table == set.any) {
         return;
     }
-    out.steps.emplace_back(PolicyStep{{set.id, classes.number(ref)}, table});
-    set.entries.emplace(ref, std::move(table));
+    out.steps.emplace_back(PolicyStep{{set.id, classes.number(one)}, table});
+    set.entries.emplace(one, std::move(table));
+    if (set.entries.size() >= set.reconsider_at) {
+        reconsider(ref);
+    }
+}
+
+void PolicyCalculator::Impl::forget_entry(SetRef ref, ClassRef one, TableUpdate& out) {
+    if (sets[ref].entries.erase(one) > 0) {
+        out.steps.emplace_back(PolicyStep{{sets[ref].id, classes.number(one)}, nullptr});
+    }
 }
 
 void PolicyCalculator::Impl::drop_class(ClassRef ref, TableUpdate& out) {
-    if (classes.published(ref)) {
-        return;
+    if (classes.published(ref) || ref == 0) {
+        return; // in use again; or that of unknown addresses, which there are always
     }
     for (const Atom atom : classes.atoms(ref)) {
         for (const SetRef set : matchers[matcher_of(atom)].sets) {
-            if (sets[set].entries.erase(ref) > 0) {
-                out.steps.emplace_back(PolicyStep{{sets[set].id, classes.number(ref)}, nullptr});
-            }
+            forget_entry(set, ref, out);
         }
+    }
+    for (const SetRef set : inverted_sets) {
+        forget_entry(set, ref, out);
     }
 }
 
@@ -270,10 +283,31 @@ uint32_t PolicyCalculator::Impl::set_id(SetRef ref) const {
     return ref == kAllowAll ? uint32_t{MANX_SET_ALLOW} : sets[ref].id;
 }
 
+// What most classes have, if as the default it leaves fewer entries than `none` does. tables: of
+// the published classes that the rules ask about; all others, and unknown addresses, have none.
+void PolicyCalculator::Impl::choose_default(
+    PolicySet& set, const std::unordered_map<ClassRef, PortTablePtr>& tables) {
+    std::unordered_map<const PortTable*, size_t> uses;
+    PortTablePtr most;
+    size_t most_uses = 0;
+    for (const auto& [one, table] : tables) {
+        const size_t count = ++uses[table.get()];
+        // Ties by content, so that it does not depend on the order of classes.
+        if (count > most_uses || (count == most_uses && table->hash < most->hash)) {
+            most = table;
+            most_uses = count;
+        }
+    }
+    const auto none = uses.find(set.none.get());
+    const size_t entries = tables.size() - (none == uses.end() ? 0 : none->second);
+    const size_t others = classes.published_count() - tables.size() + 1;
+    const size_t inverted_entries = tables.size() - most_uses + others;
+    set.any = inverted_entries < entries ? most : set.none;
+}
+
 void PolicyCalculator::Impl::build_set(SetRef ref, TableUpdate& out) {
     PolicySet& set = sets[ref];
-    set.any = intern(compile_for(set, rules, {}));
-    out.steps.emplace_back(PolicyStep{{set.id, MANX_CLASS_ANY}, set.any});
+    set.none = intern(compile_for(set, rules, {}));
     std::vector<ClassRef> known;
     for (const MatcherId matcher : set.matchers) {
         const auto list = classes.with(matcher);
@@ -281,11 +315,70 @@ void PolicyCalculator::Impl::build_set(SetRef ref, TableUpdate& out) {
     }
     std::ranges::sort(known);
     known.erase(std::ranges::unique(known).begin(), known.end());
+    std::erase_if(known, [this](ClassRef one) { return !classes.published(one); });
+    std::unordered_map<ClassRef, PortTablePtr> tables;
     for (const ClassRef one : known) {
-        if (classes.published(one)) {
-            set_entry(set, one, out);
+        tables.emplace(one, intern(compile_for(set, rules, classes.atoms(one))));
+    }
+    choose_default(set, tables);
+    // Another number for another default: what stands under a number never changes its meaning.
+    set.id = set_ids.take(set.inverted() ? scramble(set.hash + 1) : set.hash);
+    if (set.inverted()) {
+        inverted_sets.push_back(ref);
+        tables.emplace(0, set.none);
+        classes.each_published([&](ClassRef one) { tables.try_emplace(one, set.none); });
+    }
+    std::erase_if(tables, [&set](const auto& entry) { return entry.second == set.any; });
+    set.entries = std::move(tables);
+    set.reconsider_at = std::max(options.reconsider_entries, set.entries.size() * 2);
+    for (const auto& [one, table] : set.entries) {
+        out.steps.emplace_back(PolicyStep{{set.id, classes.number(one)}, table});
+    }
+    out.steps.emplace_back(PolicyStep{{set.id, MANX_CLASS_ANY}, set.any});
+}
+
+// A set that has grown: would it be far smaller if it were built now?
+void PolicyCalculator::Impl::reconsider(SetRef ref) {
+    PolicySet& set = sets[ref];
+    set.reconsider_at = set.entries.size() * 2;
+    std::unordered_map<const PortTable*, size_t> uses;
+    size_t most = 0;
+    for (const auto& [one, table] : set.entries) {
+        most = std::max(most, ++uses[table.get()]);
+    }
+    // All classes without an entry would need one.
+    const size_t published = classes.published_count() + 1;
+    const size_t without = published - std::min(published, set.entries.size());
+    if (2 * (set.entries.size() - most + without) < set.entries.size()) {
+        outgrown_sets.push_back(ref);
+    }
+}
+
+// Endpoints of such a set are given another, built from what is known now.
+void PolicyCalculator::Impl::replace_outgrown_sets() {
+    for (const SetRef ref : outgrown_sets) {
+        PolicySet& set = sets[ref];
+        if (!set.live) {
+            continue;
+        }
+        const auto [begin, end] = set_by_hash.equal_range(set.hash);
+        const auto at =
+            std::find_if(begin, end, [&](const auto& one) { return one.second == ref; });
+        if (at == end) {
+            continue; // replaced already
+        }
+        set_by_hash.erase(at);
+        for (auto& [interface, local] : locals) {
+            const bool uses = std::ranges::any_of(local.addresses, [&](const LocalAddress& one) {
+                return std::ranges::find(one.sets, ref) != std::end(one.sets) ||
+                       std::ranges::find(one.staged, ref) != std::end(one.staged);
+            });
+            if (uses) {
+                dirty_locals.insert(&local);
+            }
         }
     }
+    outgrown_sets.clear();
 }
 
 void PolicyCalculator::Impl::update_locals(TableUpdate& out) {
@@ -397,8 +490,12 @@ void PolicyCalculator::Impl::retire(TableUpdate& out) {
             std::erase(matchers[matcher].sets, ref);
         }
         const auto [begin, end] = set_by_hash.equal_range(set.hash);
-        set_by_hash.erase(
-            std::find_if(begin, end, [&](const auto& one) { return one.second == ref; }));
+        const auto at =
+            std::find_if(begin, end, [&](const auto& one) { return one.second == ref; });
+        if (at != end) { // not replaced already
+            set_by_hash.erase(at);
+        }
+        std::erase(inverted_sets, ref);
         set_ids.give_back(set.id);
         for (const uint32_t number : set.tier_ends) {
             registry.release(number);
@@ -419,10 +516,10 @@ TableUpdate PolicyCalculator::Impl::snapshot() const {
         if (!set.live) {
             continue;
         }
-        out.steps.emplace_back(PolicyStep{{set.id, MANX_CLASS_ANY}, set.any});
         for (const auto& [ref, table] : set.entries) {
             out.steps.emplace_back(PolicyStep{{set.id, classes.number(ref)}, table});
         }
+        out.steps.emplace_back(PolicyStep{{set.id, MANX_CLASS_ANY}, set.any});
     }
     addresses.each([&](const Cidr& prefix, const AddressClass& value) {
         ClassStep step{.prefix = prefix, .remove = false, .value = {}};
@@ -449,6 +546,7 @@ Judgement PolicyCalculator::Impl::judge(const IpAddress& local_address, api::Dir
     Judgement out;
     const auto found = local_by_address.find(local_address);
     if (found == local_by_address.end()) {
+        out.known = false;
         out.reason = "not a workload of this node";
         return out;
     }

@@ -81,7 +81,8 @@ GroupId LabelGroups::acquire(const GroupFacts& facts, bool& made) {
         group.ports.push_back({strings_.acquire(name), protocol, port});
     }
     std::ranges::sort(group.ports);
-    group.hash = mix(group.ns, group.account);
+    group.pod = facts.pod;
+    group.hash = mix(mix(group.ns, group.account), facts.pod ? 1 : 0);
     for (const auto& [key, value] : group.labels) {
         group.hash = mix(group.hash, pair_key(key, value));
     }
@@ -93,7 +94,7 @@ GroupId LabelGroups::acquire(const GroupFacts& facts, bool& made) {
     for (auto at = begin; at != end; ++at) {
         Group& other = groups_[at->second];
         if (other.labels == group.labels && other.ports == group.ports && other.ns == group.ns &&
-            other.account == group.account) {
+            other.account == group.account && other.pod == group.pod) {
             forget(group.labels);
             strings_.release(group.ns);
             strings_.release(group.account);
@@ -170,7 +171,7 @@ void LabelGroups::index(GroupId id, const LabelPairs& labels) {
 void LabelGroups::unindex(GroupId id, const LabelPairs& labels) {
     for (const auto& [key, value] : labels) {
         const auto found = by_label_.find(pair_key(key, value));
-        drop(found->second, id);
+        found->second.drop(id);
         if (found->second.empty()) {
             by_label_.erase(found);
         }

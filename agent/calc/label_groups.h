@@ -6,9 +6,11 @@
 #pragma once
 
 #include "agent/api/selector.h"
+#include "agent/calc/id_list.h"
 #include "agent/calc/string_pool.h"
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <map>
 #include <string>
@@ -37,6 +39,7 @@ struct GroupFacts {
     api::LabelMap labels; // own, with the automatic ones
     std::string ns;       // empty: none
     std::string service_account;
+    bool pod = false;
     std::vector<std::tuple<std::string, uint8_t, uint16_t>> ports; // name, protocol, number
 };
 
@@ -77,6 +80,7 @@ private:
         StringId ns = 0;
         StringId account = 0;
         uint32_t users = 0;
+        bool pod = false;
         uint64_t hash = 0;
     };
 
@@ -92,10 +96,10 @@ private:
     void forget(const LabelPairs& labels);
 
     StringPool& strings_;
-    std::vector<Group> groups_;
+    std::deque<Group> groups_;
     std::vector<GroupId> free_;
     std::unordered_multimap<uint64_t, GroupId> by_content_;
-    std::unordered_map<uint64_t, std::vector<GroupId>> by_label_; // key << 32 | value
+    std::unordered_map<uint64_t, IdList> by_label_; // key << 32 | value
     std::map<StringId, LabelPairs> namespaces_;
     std::map<AccountKey, LabelPairs> accounts_;
 };

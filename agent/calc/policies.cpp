@@ -267,12 +267,15 @@ void PolicyCalculator::Impl::release_rule(RuleRef ref) {
 }
 
 void PolicyCalculator::Impl::compile_policy(PolicyState& state) {
+    const auto unpacked = state.packed.unpack();
     for (const auto direction : {api::Direction::Ingress, api::Direction::Egress}) {
+        if (!state.policy.applies(direction)) {
+            continue;
+        }
         auto& out = state.rules[static_cast<size_t>(direction)];
-        for (const auto& rule : state.policy.rules(direction)) {
-            if (state.policy.applies(direction)) {
-                out.push_back(compile_rule(state.policy, direction, rule));
-            }
+        for (const auto& rule :
+             direction == api::Direction::Ingress ? unpacked.ingress : unpacked.egress) {
+            out.push_back(compile_rule(state.policy, direction, rule));
         }
     }
     state.compiled = true;
@@ -398,6 +401,7 @@ SetRef PolicyCalculator::Impl::acquire_set(const LocalState& local, const IpAddr
     for (size_t i = 0; i < local.policies.size();) {
         const std::string& tier_name = policies[local.policies[i]].policy.tier;
         bool takes_part = false;
+        bool with_staged = false; // this tier
         for (; i < local.policies.size() && policies[local.policies[i]].policy.tier == tier_name;
              ++i) {
             const PolicyState& state = policies[local.policies[i]];
@@ -405,7 +409,7 @@ SetRef PolicyCalculator::Impl::acquire_set(const LocalState& local, const IpAddr
                 continue;
             }
             takes_part = true;
-            any_staged |= state.policy.staged;
+            with_staged |= state.policy.staged;
             for (const RuleRef ref : state.rules[static_cast<size_t>(direction)]) {
                 const CompiledRule& rule = rules[ref];
                 if (rule.family && *rule.family != address.family()) {
@@ -422,9 +426,17 @@ SetRef PolicyCalculator::Impl::acquire_set(const LocalState& local, const IpAddr
         if (takes_part) {
             const auto tier = tiers.find(tier_name);
             const bool pass = tier != tiers.end() && tier->second.pass;
-            const uint32_t number = registry.acquire({"Tier " + tier_name, direction, -1});
+            any_staged |= with_staged;
+            // What a staged policy would deny by being the tier's has a count of its own.
+            const uint32_t number =
+                registry.acquire(with_staged ? RuleName{.policy = "Tier " + tier_name + ", staged",
+                                                        .direction = direction,
+                                                        .index = -1,
+                                                        .staged = true}
+                                             : RuleName{"Tier " + tier_name, direction, -1});
             ends.push_back(number);
-            set.steps.push_back({.number = staged ? 0 : number, .tier_end = true, .pass = pass});
+            const bool counted = !staged || with_staged;
+            set.steps.push_back({.number = counted ? number : 0, .tier_end = true, .pass = pass});
             hash = scramble(hash ^ (uint64_t{number} << 1 | uint64_t{pass}) ^ hash_text(tier_name));
         }
     }
@@ -462,8 +474,7 @@ SetRef PolicyCalculator::Impl::acquire_set(const LocalState& local, const IpAddr
         }
     }
     set.users = 1;
-    set.live = true;
-    set.id = set_ids.take(hash);
+    set.live = true; // its number comes with its default, when it is built
     SetRef ref = 0;
     if (free_sets.empty()) {
         ref = static_cast<SetRef>(sets.size());

@@ -34,6 +34,7 @@ api::LabelMap inherited(const api::LabelMap& labels, std::string_view prefix,
 GroupFacts workload_facts(const api::LabelMap& labels, const std::string& ns,
                           const std::string& account) {
     GroupFacts facts;
+    facts.pod = true;
     facts.ns = ns;
     facts.service_account = account;
     for (const auto& [key, value] : labels) {
@@ -73,7 +74,6 @@ std::vector<Cidr> hosts(const std::vector<IpAddress>& addresses) {
 PolicyCalculator::Impl::Impl(CalculatorOptions given)
     : options(std::move(given)), groups(strings), matcher_index(strings), policy_index(strings),
       addresses(classes), registry(options.rule_numbers), set_ids(MANX_SET_FIRST) {
-    pod_source = addresses.add_source(0, MANX_CLASS_POD);
     local_host_source = addresses.add_source(0, MANX_CLASS_LOCAL_HOST);
     remote_host_source = addresses.add_source(0, MANX_CLASS_REMOTE_HOST);
     service_source = addresses.add_source(0, MANX_CLASS_SERVICE);
@@ -84,8 +84,7 @@ PolicyCalculator::Impl::Impl(CalculatorOptions given)
 }
 
 void PolicyCalculator::Impl::set_item(const std::string& key, const GroupFacts& facts,
-                                      std::vector<IpAddress> own, std::vector<Cidr> nets,
-                                      bool pod) {
+                                      std::vector<Cidr> from_object) {
     const auto [at, fresh] = items.try_emplace(key);
     Item& item = at->second;
     bool made = false;
@@ -94,79 +93,88 @@ void PolicyCalculator::Impl::set_item(const std::string& key, const GroupFacts& 
         if (group_states.size() <= group) {
             group_states.resize(group + 1);
         }
-        group_states[group].source = addresses.add_source(0, 0);
+        group_states[group].source =
+            addresses.add_source(0, facts.pod ? uint32_t{MANX_CLASS_POD} : 0U);
         dirty_groups.insert(group);
     }
-    item.own = std::move(own);
-    item.own.shrink_to_fit();
-    item.nets = std::move(nets);
-    item.pod = pod;
-    std::vector<Cidr> wanted = hosts(item.own);
-    wanted.insert(wanted.end(), item.nets.begin(), item.nets.end());
-    if (item.local != nullptr) {
-        for (const auto& address : item.local->endpoint.addresses) {
-            wanted.push_back(Cidr::host(address));
-        }
-    }
-    std::ranges::sort(wanted);
-    wanted.erase(std::ranges::unique(wanted).begin(), wanted.end());
     const bool moved = fresh || item.group != group;
-    if (!moved && wanted == item.contributed) {
-        (void)groups.release(group); // counted once per item
-        return;
-    }
-    const SourceId source = group_states[group].source;
-    // New first, so that no prefix goes and comes within one update.
-    std::vector<Cidr> old = std::move(item.contributed);
-    for (const auto& prefix : wanted) {
-        if (moved || !std::ranges::binary_search(old, prefix)) {
-            addresses.contribute(prefix, source);
-            if (pod) {
-                addresses.contribute(prefix, pod_source);
-            }
-        }
-    }
-    for (const auto& prefix : old) {
-        if (moved || !std::ranges::binary_search(wanted, prefix)) {
-            addresses.withdraw(prefix, group_states[item.group].source);
-            if (pod) {
-                addresses.withdraw(prefix, pod_source);
-            }
-        }
-    }
-    item.contributed = std::move(wanted);
-    item.contributed.shrink_to_fit();
+    const GroupId before = item.group;
     if (!moved) {
-        (void)groups.release(group);
+        (void)groups.release(group); // counted once per item
+    } else {
+        item.group = group;
+    }
+    refresh_addresses(item, std::move(from_object), fresh ? group : before);
+    if (!moved) {
         return;
     }
-    const GroupId before_group = item.group;
     if (!fresh) {
-        leave_group(item);
+        leave_group(item, before);
     }
-    item.group = group;
     item.place = static_cast<uint32_t>(group_states[group].members.size());
     group_states[group].members.push_back(&item);
     if (item.local != nullptr) {
         if (!fresh) {
-            std::erase(locals_by_group[before_group], item.local);
+            std::erase(locals_by_group[before], item.local);
         }
         locals_by_group[group].push_back(item.local);
         unmatched_locals.insert(item.local);
     }
 }
 
-void PolicyCalculator::Impl::leave_group(Item& item) {
-    auto& members = group_states[item.group].members;
+// Brings the address table in line with what the item has now: from_object, and its endpoint's
+// addresses. old_group: through which it contributed until now.
+void PolicyCalculator::Impl::refresh_addresses(Item& item, std::vector<Cidr> wanted,
+                                               GroupId old_group) {
+    if (item.local != nullptr) {
+        item.local->from_object = wanted;
+        for (const auto& address : item.local->endpoint.addresses) {
+            wanted.push_back(Cidr::host(address));
+        }
+    }
+    std::ranges::sort(wanted);
+    wanted.erase(std::ranges::unique(wanted).begin(), wanted.end());
+    const SourceId source = group_states[item.group].source;
+    const SourceId old_source = group_states[old_group].source;
+    // New first, so that no prefix goes and comes within one update.
+    std::vector<AddressTable::Node*> fresh;
+    fresh.reserve(wanted.size());
+    auto old = item.contributed.begin();
+    for (const auto& prefix : wanted) {
+        while (old != item.contributed.end() && (*old)->first < prefix) {
+            ++old;
+        }
+        const bool there = old != item.contributed.end() && (*old)->first == prefix;
+        fresh.push_back(there && source == old_source ? *old
+                                                      : addresses.contribute(prefix, source));
+    }
+    for (AddressTable::Node* node : item.contributed) {
+        if (source != old_source || !std::ranges::binary_search(wanted, node->first)) {
+            addresses.withdraw(node, old_source);
+        }
+    }
+    item.contributed = std::move(fresh);
+}
+
+std::vector<Cidr> PolicyCalculator::Impl::prefixes_of(const Item& item) {
+    std::vector<Cidr> out;
+    for (const AddressTable::Node* node : item.contributed) {
+        out.push_back(node->first);
+    }
+    return out;
+}
+
+void PolicyCalculator::Impl::leave_group(Item& item, GroupId group) {
+    auto& members = group_states[group].members;
     members[item.place] = members.back();
     members[item.place]->place = item.place;
     members.pop_back();
-    if (groups.release(item.group)) {
-        GroupState& state = group_states[item.group];
+    if (groups.release(group)) {
+        GroupState& state = group_states[group];
         addresses.remove_source(state.source);
         state = GroupState{};
-        dirty_groups.erase(item.group);
-        stale_groups.erase(item.group);
+        dirty_groups.erase(group);
+        stale_groups.erase(group);
     }
 }
 
@@ -176,13 +184,10 @@ void PolicyCalculator::Impl::forget_item(const std::string& key) {
         return;
     }
     Item& item = found->second;
-    for (const auto& prefix : item.contributed) {
-        addresses.withdraw(prefix, group_states[item.group].source);
-        if (item.pod) {
-            addresses.withdraw(prefix, pod_source);
-        }
+    for (AddressTable::Node* node : item.contributed) {
+        addresses.withdraw(node, group_states[item.group].source);
     }
-    leave_group(item);
+    leave_group(item, item.group);
     items.erase(found);
 }
 
@@ -225,12 +230,18 @@ void PolicyCalculator::Impl::upsert_policy(const api::Policy& policy) {
         remove_policy(key);
         return;
     }
+    PackedRules packed(policy);
+    api::Policy head = policy;
+    head.ingress_rules = std::vector<api::PolicyRule>(); // "= {}" would keep the memory
+    head.egress_rules = std::vector<api::PolicyRule>();
     const auto found = policy_by_key.find(key);
     PolicyRef ref = 0;
     if (found != policy_by_key.end()) {
         ref = found->second;
-        if (policies[ref].policy == policy) {
-            return;
+        const api::Policy& known = policies[ref].policy;
+        if ((policies[ref].packed == packed && known == head) ||
+            (head.subject_unread && !known.subject_unread)) {
+            return; // the same; or not readable: the last good state stays
         }
         withdraw_policy(ref);
     } else {
@@ -244,7 +255,8 @@ void PolicyCalculator::Impl::upsert_policy(const api::Policy& policy) {
         policy_by_key.emplace(key, ref);
     }
     PolicyState& state = policies[ref];
-    state.policy = policy;
+    state.policy = std::move(head);
+    state.packed = std::move(packed);
     state.tie = policy.tie();
     state.live = true;
     policy_index.add(ref, state.policy.subject);
@@ -329,9 +341,10 @@ void PolicyCalculator::Impl::upsert_local(const dataplane::LocalEndpoint& endpoi
         // The object has the say about labels; addresses are joined.
         Item& item = found->second;
         const bool joined = item.local != nullptr;
+        auto from_object = joined ? item.local->from_object : prefixes_of(item);
         item.local = &local;
         local.item = &item;
-        refresh_addresses(item);
+        refresh_addresses(item, std::move(from_object), item.group);
         if (!joined) {
             locals_by_group[item.group].push_back(&local);
             unmatched_locals.insert(&local);
@@ -342,7 +355,7 @@ void PolicyCalculator::Impl::upsert_local(const dataplane::LocalEndpoint& endpoi
         if (!joined) {
             items.erase(key); // made anew below, with its group
         }
-        set_item(key, facts_of(endpoint), {}, {}, true);
+        set_item(key, facts_of(endpoint), {});
         Item& made = items.at(key);
         if (!joined) {
             made.local = &local;
@@ -350,40 +363,9 @@ void PolicyCalculator::Impl::upsert_local(const dataplane::LocalEndpoint& endpoi
             unmatched_locals.insert(&local);
         }
         local.item = &made;
-        refresh_addresses(made);
+        refresh_addresses(made, {}, made.group);
     }
     dirty_locals.insert(&local);
-}
-
-// Brings the address table in line with the item's own and its endpoint's addresses.
-void PolicyCalculator::Impl::refresh_addresses(Item& item) {
-    std::vector<Cidr> wanted = hosts(item.own);
-    wanted.insert(wanted.end(), item.nets.begin(), item.nets.end());
-    if (item.local != nullptr) {
-        for (const auto& address : item.local->endpoint.addresses) {
-            wanted.push_back(Cidr::host(address));
-        }
-    }
-    std::ranges::sort(wanted);
-    wanted.erase(std::ranges::unique(wanted).begin(), wanted.end());
-    const SourceId source = group_states[item.group].source;
-    for (const auto& prefix : wanted) {
-        if (!std::ranges::binary_search(item.contributed, prefix)) {
-            addresses.contribute(prefix, source);
-            if (item.pod) {
-                addresses.contribute(prefix, pod_source);
-            }
-        }
-    }
-    for (const auto& prefix : item.contributed) {
-        if (!std::ranges::binary_search(wanted, prefix)) {
-            addresses.withdraw(prefix, source);
-            if (item.pod) {
-                addresses.withdraw(prefix, pod_source);
-            }
-        }
-    }
-    item.contributed = std::move(wanted);
 }
 
 void PolicyCalculator::Impl::remove_local(const std::string& interface) {
@@ -422,7 +404,7 @@ void PolicyCalculator::Impl::remove_local(const std::string& interface) {
         }
         item.local = nullptr;
         if (item.known) {
-            refresh_addresses(item);
+            refresh_addresses(item, local.from_object, item.group);
         } else {
             forget_item(item_key(api::Kind::Pod, local.endpoint.ns, local.endpoint.pod));
         }
@@ -454,7 +436,7 @@ void PolicyCalculator::upsert(const api::Pod& pod) {
             facts.ports.emplace_back(port.name, port.protocol, port.port);
         }
     }
-    impl_->set_item(key, facts, pod.finished ? std::vector<IpAddress>{} : pod.ips, {}, true);
+    impl_->set_item(key, facts, pod.finished ? std::vector<Cidr>{} : hosts(pod.ips));
     impl_->items.at(key).known = true;
 }
 
@@ -522,7 +504,7 @@ void PolicyCalculator::upsert(const api::HostEndpoint& endpoint) {
         facts.ports.emplace_back(port.name, port.protocol, port.port);
     }
     const std::string key = item_key(api::Kind::HostEndpoint, "", endpoint.meta.name);
-    impl_->set_item(key, facts, endpoint.expected_ips, {}, false);
+    impl_->set_item(key, facts, hosts(endpoint.expected_ips));
     impl_->items.at(key).known = true;
 }
 
@@ -534,7 +516,7 @@ void PolicyCalculator::upsert(const api::NetworkSet& set) {
         facts.labels[std::string(api::kNamespaceLabel)] = set.ns;
     }
     const std::string key = item_key(set.kind, set.ns, set.name);
-    impl_->set_item(key, facts, {}, set.nets, false);
+    impl_->set_item(key, facts, set.nets);
     impl_->items.at(key).known = true;
 }
 
@@ -581,7 +563,7 @@ void PolicyCalculator::remove(api::Kind kind, const std::string& ns, const std::
             impl_->forget_item(key);
         } else if (item.known) {
             item.known = false;
-            impl_->set_item(key, facts_of(item.local->endpoint), {}, {}, true);
+            impl_->set_item(key, facts_of(item.local->endpoint), {});
         }
         return;
     }
@@ -652,6 +634,10 @@ const RuleRegistry& PolicyCalculator::rules() const {
     return impl_->registry;
 }
 
+std::vector<uint32_t> PolicyCalculator::take_released_rules() {
+    return impl_->registry.take_released();
+}
+
 Judgement PolicyCalculator::judge(const IpAddress& local, api::Direction direction,
                                   const IpAddress& other, const Packet& packet, bool staged) const {
     return impl_->judge(local, direction, other, packet, staged);
@@ -663,6 +649,7 @@ CalculatorStats PolicyCalculator::stats() const {
     out.matchers = impl_->matcher_by_key.size();
     out.classes = impl_->classes.size();
     out.prefixes = impl_->addresses.size();
+    out.inverted_sets = impl_->inverted_sets.size();
     for (const auto& state : impl_->policies) {
         out.active_policies += state.compiled ? 1 : 0;
     }

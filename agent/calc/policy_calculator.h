@@ -38,6 +38,8 @@ namespace manx::calc {
 struct CalculatorOptions {
     std::string node_name;         // a Node of this name is the local host
     uint32_t rule_numbers = 65536; // entries of manx_rule_hits
+    // A policy set of so many entries is looked at again for a default that takes fewer.
+    size_t reconsider_entries = 256;
 };
 
 // One step of a walk through the policies of an endpoint, for people.
@@ -47,6 +49,7 @@ struct TraceStep {
 };
 
 struct Judgement {
+    bool known = true; // the local address is a workload of this node
     bool allow = true;
     bool log = false;
     uint32_t rule = 0;
@@ -67,6 +70,7 @@ struct CalculatorStats {
     size_t classes = 0;
     size_t prefixes = 0;
     size_t sets = 0;
+    size_t inverted_sets = 0; // whose default is not that of addresses nobody asks about
     size_t set_entries = 0;
     size_t port_tables = 0;
 };
@@ -104,6 +108,8 @@ public:
     [[nodiscard]] TableUpdate snapshot() const;
 
     [[nodiscard]] const RuleRegistry& rules() const;
+    // Numbers of rules that are gone since the last call: their counters are nobody's.
+    std::vector<uint32_t> take_released_rules();
     [[nodiscard]] CalculatorStats stats() const;
 
     // How a flow between these addresses is judged at this local address; other is the other side.

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 namespace manx::calc {
 
@@ -47,7 +48,13 @@ void RuleRegistry::release(uint32_t id) {
     if (found != entries_.end() && --found->second.users == 0) {
         by_key_.erase(found->second.key);
         entries_.erase(found);
+        released_.push_back(id);
     }
+}
+
+std::vector<uint32_t> RuleRegistry::take_released() {
+    std::erase_if(released_, [this](uint32_t id) { return entries_.contains(id); });
+    return std::exchange(released_, {});
 }
 
 const RuleName* RuleRegistry::find(uint32_t id) const {

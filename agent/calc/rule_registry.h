@@ -31,6 +31,8 @@ public:
     // Counted. 0 where all numbers are taken.
     uint32_t acquire(const RuleName& name);
     void release(uint32_t id);
+    // Numbers that were given up since the last call and belong to nobody now.
+    std::vector<uint32_t> take_released();
     // nullptr: not a rule.
     [[nodiscard]] const RuleName* find(uint32_t id) const;
     // In order of numbers.
@@ -46,6 +48,7 @@ private:
     uint32_t capacity_;
     std::unordered_map<std::string, uint32_t> by_key_;
     std::unordered_map<uint32_t, Entry> entries_;
+    std::vector<uint32_t> released_;
 };
 
 } // namespace manx::calc

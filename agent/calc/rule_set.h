@@ -96,8 +96,14 @@ struct PolicySet {
     std::vector<uint32_t> always;    // places of steps that any class may meet
     std::vector<std::pair<MatcherId, uint32_t>> by_matcher; // sorted; matcher and place
     std::vector<uint32_t> tier_ends;                        // numbers in the registry
+    PortTablePtr none; // for a class that the rules do not ask about
+    // In the tables for MANX_CLASS_ANY: none; or what most classes have, where that takes fewer
+    // entries. All classes that the rules do not ask about have entries of their own then.
     PortTablePtr any;
     std::unordered_map<ClassRef, PortTablePtr> entries; // where it differs from any
+    size_t reconsider_at = 0; // entries; whether the other default would take fewer
+
+    [[nodiscard]] bool inverted() const { return any != none; }
 };
 
 // Fills matchers, always and by_matcher from steps and own; drops rules that the endpoint's own

@@ -152,6 +152,25 @@ TEST(PolicyKinds, BadSubjectIsRefused) {
         Policy::from_json(Kind::GlobalNetworkPolicy, object("", R"j({"selector": "x"})j")));
 }
 
+TEST(PolicyKinds, BadSubjectIsolatesItsNamespace) {
+    for (const auto* spec :
+         {R"j({"selector": "x", "types": ["Ingress"], "ingress": [{"action": "Allow"}]})j",
+          R"j({"selector": "color in set(red)", "types": ["Ingress"]})j",
+          R"j({"serviceAccountSelector": "!", "types": ["Ingress"]})j",
+          R"j({"order": "first", "types": ["Ingress"], "ingress": [{"action": "Allow"}]})j"}) {
+        const auto policy = np(spec);
+        EXPECT_TRUE(policy.subject_unread);
+        ASSERT_EQ(policy.problems.size(), 1U) << spec;
+        EXPECT_EQ(policy.subject.text(), "projectcalico.org/namespace == \"blue\"");
+        EXPECT_TRUE(policy.ingress);
+        EXPECT_FALSE(policy.egress);
+        ASSERT_EQ(policy.ingress_rules.size(), 1U);
+        EXPECT_EQ(policy.ingress_rules.front().action, Action::Deny);
+    }
+    EXPECT_FALSE(
+        Policy::from_json(Kind::StagedNetworkPolicy, object("blue", R"j({"selector": "x"})j")));
+}
+
 TEST(PolicyKinds, KubernetesNetworkPolicy) {
     const auto policy = knp(R"j({"podSelector": {"matchLabels": {"app": "db"}},
         "ingress": [{"ports": [{"port": 80}, {"port": "web"}, {"port": 90, "endPort": 99},

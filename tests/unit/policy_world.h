@@ -26,7 +26,12 @@ inline api::Kind kind_of(const json& object) {
 
 class TableWorld {
 public:
-    TableWorld() : calculator({.node_name = "n1"}), tables(memory, [this] { return now; }) {
+    // Small clusters are to see sets that outgrow their default.
+    static calc::CalculatorOptions options() {
+        return {.node_name = "n1", .reconsider_entries = 4};
+    }
+
+    TableWorld() : calculator(options()), tables(memory, [this] { return now; }) {
         EXPECT_TRUE(tables.resync({}));
     }
 
