@@ -9,10 +9,11 @@ namespace manx::api {
 
 namespace {
 
+// 0: one that is not known (yet); the port is passed over then.
 uint8_t protocol_of(const Fields& port) {
-    std::string protocol;
+    std::string protocol = "TCP";
     port.get("protocol", protocol);
-    return protocol == "UDP" ? 17 : protocol == "SCTP" ? 132 : 6;
+    return protocol == "TCP" ? 6 : protocol == "UDP" ? 17 : protocol == "SCTP" ? 132 : 0;
 }
 
 } // namespace
@@ -42,6 +43,14 @@ Result<Service> Service::from_json(const nlohmann::json& object) {
         }
     }
     spec.get("externalIPs", service.external_ips);
+    spec.each("ports", [&](const Fields& item) {
+        ServicePort port{.name = "", .protocol = protocol_of(item), .port = 0};
+        item.get("name", port.name);
+        item.get("port", port.port);
+        if (port.protocol != 0) {
+            service.ports.push_back(std::move(port));
+        }
+    });
     std::string traffic_policy;
     spec.get("externalTrafficPolicy", traffic_policy);
     service.external_policy_local = traffic_policy == "Local";
@@ -68,10 +77,11 @@ Result<EndpointSlice> EndpointSlice::from_json(const nlohmann::json& object) {
     std::string type;
     root.get("addressType", type);
     root.each("ports", [&](const Fields& item) {
-        SlicePort port{.protocol = protocol_of(item), .port = 0};
-        if (item.has("port")) { // without a number it names no port
+        SlicePort port{.name = "", .protocol = protocol_of(item), .port = 0};
+        item.get("name", port.name);
+        if (port.protocol != 0 && item.has("port")) { // without a number it names no port
             item.get("port", port.port);
-            slice.ports.push_back(port);
+            slice.ports.push_back(std::move(port));
         }
     });
     root.each("endpoints", [&](const Fields& item) {

@@ -11,18 +11,28 @@
 
 namespace manx::api {
 
+struct ServicePort {
+    std::string name;     // empty: the only one
+    uint8_t protocol = 6; // IP protocol number
+    uint16_t port = 0;
+
+    auto operator<=>(const ServicePort&) const = default;
+};
+
 struct Service {
     ObjectMeta meta;
     std::string type = "ClusterIP";
     std::vector<IpAddress> cluster_ips; // none for a headless service
     std::vector<IpAddress> external_ips;
     std::vector<IpAddress> load_balancer_ips; // status.loadBalancer.ingress
+    std::vector<ServicePort> ports;
     bool external_policy_local = false;
 
     static Result<Service> from_json(const nlohmann::json& object);
 };
 
 struct SlicePort {
+    std::string name;     // of the service's port; empty: the only one
     uint8_t protocol = 6; // IP protocol number
     uint16_t port = 0;
 

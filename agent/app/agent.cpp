@@ -21,6 +21,7 @@
 #include "agent/app/node_addresses.h"
 #include "agent/app/node_writer.h"
 #include "agent/app/pool_sets.h"
+#include "agent/app/rule_report.h"
 #include "agent/app/status_server.h"
 #include "agent/app/syncer.h"
 #include "agent/bgp/manager.h"
@@ -514,10 +515,12 @@ private:
     }
 
     void serve_people() {
-        status_->serve(
-            {.status = [this] { return status(); }, .not_ready = [this] { return not_ready(); }});
+        status_->serve({.status = [this] { return status(); },
+                        .not_ready = [this] { return not_ready(); },
+                        .rules = [this] { return RuleReport(*loader_, calculator()).rules(); }});
         status_->registry().add([this](metrics::Registry::Families& out) {
             DataplaneReport(*loader_).collect(out);
+            RuleReport(*loader_, calculator()).collect(out);
             collect(out);
         });
     }

@@ -66,6 +66,20 @@ Result<void> Enforcer::write_tables() {
     return tables_.apply(update);
 }
 
+// The next rule that gets a number starts at zero.
+void Enforcer::reset_counters() {
+    const auto released = calculator_.take_released_rules();
+    if (released.empty()) {
+        return;
+    }
+    auto hits = loader_.per_cpu_map(maps::kRuleHits);
+    for (const uint32_t number : released) {
+        if (hits) {
+            (void)hits->reset(number); // a counter that is too high does no harm
+        }
+    }
+}
+
 void Enforcer::flush() {
     auto applied = write_tables();
     auto trouble = applied ? std::string() : applied.error().text();
@@ -84,6 +98,7 @@ void Enforcer::flush() {
         }
     }
     if (applied) {
+        reset_counters();
         Result<void> bumped;
         if (std::exchange(endpoints_changed_, false)) {
             bumped = loader_.bump_epoch();

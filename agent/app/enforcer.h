@@ -54,6 +54,7 @@ public:
 private:
     void flush();
     Result<void> write_tables();
+    void reset_counters();
 
     EventLoop& loop_;
     loader::Loader& loader_;

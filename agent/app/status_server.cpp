@@ -21,6 +21,10 @@ Result<std::unique_ptr<StatusServer>> StatusServer::create(EventLoop& loop,
             self->sources_.status ? self->sources_.status() : nlohmann::json{{"state", "starting"}};
         return HttpResponse{.content_type = "application/json", .body = json.dump(2) + "\n"};
     });
+    local->handle("/rules", [self](const std::string&) {
+        auto json = self->sources_.rules ? self->sources_.rules() : nlohmann::json::array();
+        return HttpResponse{.content_type = "application/json", .body = json.dump() + "\n"};
+    });
     status->servers_.push_back(std::move(local));
 
     if (config.health_port != 0) {

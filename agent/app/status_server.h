@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the agent answers to people and probes: GET /status as JSON on <runDir>/agent.sock (manxctl
-// status), /liveness and /readiness on the health port, /metrics on the metrics port.
+// What the agent answers to people and probes: GET /status and /rules as JSON on
+// <runDir>/agent.sock (manxctl status, policy), /liveness and /readiness on the health port,
+// /metrics on the metrics port.
 //
 // Threading: the loop's thread.
 #pragma once
@@ -28,6 +29,7 @@ public:
     struct Sources {
         std::function<nlohmann::json()> status;
         std::function<std::vector<std::string>()> not_ready; // reasons; empty: ready
+        std::function<nlohmann::json()> rules;               // of this node, with their counters
     };
 
     void serve(Sources sources) { sources_ = std::move(sources); }
