@@ -59,6 +59,9 @@ public:
     [[nodiscard]] uint32_t max_entries() const { return max_entries_; }
 
 private:
+    Result<void> walk(size_t key_size, size_t value_size,
+                      const std::function<bool(const void*, const void*)>& fn) const;
+
     UniqueFd fd_;
     std::string name_;
     uint32_t max_entries_ = 0;
