@@ -102,6 +102,27 @@ Result<Statement> Database::prepare(const char* sql) {
     return Statement(StatementHandle(raw));
 }
 
+void Database::checkpoint_by_hand() {
+    log_pages_ = std::make_unique<int>(0);
+    sqlite3_wal_hook(
+        handle_.get(),
+        [](void* pages, sqlite3* /*database*/, const char* /*name*/, int count) {
+            *static_cast<int*>(pages) = count;
+            return SQLITE_OK;
+        },
+        log_pages_.get());
+}
+
+void Database::checkpoint() {
+    constexpr int kLongLog = 1000; // SQLite's own limit
+    if (log_pages_ && *log_pages_ >= kLongLog) {
+        *log_pages_ = 0;
+        // What it could not move for a reader or a full disk, a later one will.
+        (void)sqlite3_wal_checkpoint_v2(handle_.get(), nullptr, SQLITE_CHECKPOINT_PASSIVE, nullptr,
+                                        nullptr);
+    }
+}
+
 bool Database::in_transaction() const {
     return sqlite3_get_autocommit(handle_.get()) == 0;
 }

@@ -64,8 +64,14 @@ public:
 
     [[nodiscard]] bool in_transaction() const;
 
+    // From now on commits leave the write-ahead log as it is, and checkpoint() moves it into the
+    // database when it has grown long: that syncs the disk, and is not to delay a commit.
+    void checkpoint_by_hand();
+    void checkpoint();
+
 private:
     DatabaseHandle handle_;
+    std::unique_ptr<int> log_pages_; // after the last commit; written by SQLite's hook
 };
 
 // Rolls back at the end of the scope, unless committed.

@@ -31,6 +31,7 @@ public:
         if (!tables_ || !tables_->is_current(path_)) {
             tables_.reset();
             TRY_ASSIGN(tables_, Tables::open(path_));
+            tables_->database.checkpoint_by_hand();
             TRY_ASSIGN(announcer_, Announcer::open(path_ + "-notify"));
         }
         return fn(*tables_);
@@ -43,6 +44,9 @@ public:
         if (result) {
             std::lock_guard lock(mutex_);
             announcer_.announce();
+            if (tables_) {
+                tables_->database.checkpoint();
+            }
         }
         return result;
     }
