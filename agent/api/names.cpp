@@ -1,28 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/api/names.h"
 
+#include "base/digest.h"
+
 #include <fmt/format.h>
-#include <openssl/evp.h>
 
 #include <algorithm>
-#include <array>
-#include <vector>
+#include <span>
 
 namespace manx::api {
 
 namespace {
 
-std::vector<uint8_t> digest(const EVP_MD* algorithm, std::string_view text) {
-    std::array<uint8_t, EVP_MAX_MD_SIZE> out{};
-    unsigned size = 0;
-    // Fails only where the algorithm is not compiled in; then the name is visibly wrong (empty).
-    if (EVP_Digest(text.data(), text.size(), out.data(), &size, algorithm, nullptr) != 1) {
-        size = 0;
-    }
-    return {out.begin(), out.begin() + size};
-}
-
-std::string hex(const std::vector<uint8_t>& bytes) {
+std::string hex(std::span<const uint8_t> bytes) {
     std::string out;
     for (uint8_t b : bytes) {
         out += fmt::format("{:02x}", b);
@@ -30,7 +20,7 @@ std::string hex(const std::vector<uint8_t>& bytes) {
     return out;
 }
 
-std::string base32(const std::vector<uint8_t>& bytes) {
+std::string base32(std::span<const uint8_t> bytes) {
     constexpr std::string_view kAlphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
     std::string out;
     unsigned held = 0;
@@ -63,7 +53,7 @@ std::string doubled_dashes(std::string_view text) {
 } // namespace
 
 std::string workload_interface(std::string_view ns, std::string_view pod, std::string_view prefix) {
-    std::string hash = hex(digest(EVP_sha1(), fmt::format("{}.{}", ns, pod)));
+    std::string hash = hex(sha1(fmt::format("{}.{}", ns, pod)));
     return fmt::format("{}{}", prefix, hash.substr(0, 11));
 }
 
@@ -89,7 +79,7 @@ std::string affinity_name(std::string_view host, const Cidr& block) {
     if (name.size() <= kMaxName) {
         return name;
     }
-    std::string hash = hex(digest(EVP_sha256(), fmt::format("{}+{}", host, cidr)));
+    std::string hash = hex(sha256(fmt::format("{}+{}", host, cidr)));
     return fmt::format("{}-{}-{}", host.substr(0, kMaxName - cidr.size() - kHashLength - 2), cidr,
                        hash.substr(0, kHashLength));
 }
@@ -103,7 +93,7 @@ std::string handle_name(std::string_view handle_id) {
 }
 
 std::string hostname_hash(std::string_view host) {
-    return base32(digest(EVP_sha3_256(), host));
+    return base32(sha3_256(host));
 }
 
 std::map<std::string, std::string> affinity_labels(std::string_view host, std::string_view type,

@@ -36,6 +36,7 @@
 #include "agent/datastore/sqlite_store.h"
 #include "agent/ipam/ipam.h"
 #include "base/log.h"
+#include "base/memory.h"
 #include "base/worker.h"
 #include "loader/loader.h"
 #include "loader/probe.h"
@@ -411,6 +412,7 @@ private:
         if (!std::exchange(was_synced_, true)) {
             cni_->set_ready();
             logger()->info("in sync with the datastore updates={}", syncer_->updates());
+            return_unused_memory(); // the first snapshot leaves more than any later batch
         }
         report_network_state();
     }

@@ -4,6 +4,8 @@
 #include "agent/app/config.h"
 #include "base/event_loop.h"
 #include "base/log.h"
+#include "base/memory.h"
+#include "base/priority.h"
 #include "loader/loader.h"
 #include "loader/probe.h"
 
@@ -55,6 +57,8 @@ Result<int> run(const manx::app::AgentConfig& config) {
 } // namespace
 
 int main(int argc, char** argv) {
+    manx::keep_memory_small();
+    manx::prefer_short_turns();
     CLI::App cli("The node agent of Manx: pods' network, policy and BGP on this node.");
     std::string config_path;
     bool check_only = false;

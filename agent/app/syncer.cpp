@@ -9,11 +9,22 @@
 
 namespace manx::app {
 
+namespace {
+
+constexpr size_t kMostPending = 256;
+
+} // namespace
+
 Syncer::Syncer(EventLoop& loop, datastore::Store& store) : loop_(loop), store_(store) {
 }
 
 Syncer::~Syncer() {
     *alive_ = false;
+    {
+        std::lock_guard lock(mutex_);
+        stopping_ = true;
+    }
+    room_.notify_all(); // a callback that waits would keep its watch from ending
     for (auto& state : kinds_) {
         state->watch.reset(); // no callback runs after this
     }
@@ -35,7 +46,7 @@ Result<void> Syncer::start() {
         handler.relist = [this, state] {
             enqueue([state] {
                 state->listing = true;
-                state->listed.clear();
+                state->known.begin_list();
             });
         };
         handler.event = [this, state](datastore::Event event) {
@@ -62,7 +73,8 @@ bool Syncer::synced() const {
 void Syncer::enqueue(std::function<void()> job, BatchTimes::Clock::time_point came) {
     bool first = false;
     {
-        std::lock_guard lock(mutex_);
+        std::unique_lock lock(mutex_);
+        room_.wait(lock, [this] { return pending_.size() < kMostPending || stopping_; });
         first = pending_.empty();
         if (first) {
             pending_times_.read = came;
@@ -89,7 +101,7 @@ void Syncer::on_event(KindState& state, datastore::Event event) {
                 updates_++;
                 applied_ = version;
                 invalid_.erase(key);
-                if (state.known.erase(key) != 0) {
+                if (state.known.erase(key.ns, key.name)) {
                     state.remove(key);
                 }
             },
@@ -106,9 +118,7 @@ void Syncer::on_event(KindState& state, datastore::Event event) {
              version = std::move(event.object.resource_version), text = apply.error().text()] {
                 updates_++;
                 applied_ = version;
-                if (state.listing) {
-                    state.listed.insert(key);
-                }
+                state.known.mark(key.ns, key.name);
                 auto& known = invalid_[key];
                 if (known != text) {
                     known = text;
@@ -127,25 +137,19 @@ void Syncer::on_event(KindState& state, datastore::Event event) {
             updates_++;
             applied_ = version;
             invalid_.erase(key);
-            if (state.listing) {
-                state.listed.insert(key);
-            }
-            state.known.insert(key);
+            state.known.insert(key.ns, key.name);
             fn();
         },
         came);
 }
 
 void Syncer::on_synced(KindState& state) {
-    if (state.listing) {
-        std::vector<datastore::Key> gone;
-        std::ranges::set_difference(state.known, state.listed, std::back_inserter(gone));
-        for (const auto& key : gone) {
-            state.known.erase(key);
+    if (std::exchange(state.listing, false)) {
+        for (auto& [ns, name] : state.known.end_list()) {
+            const datastore::Key key{state.kind, std::move(ns), std::move(name)};
+            invalid_.erase(key);
             state.remove(key);
         }
-        state.listing = false;
-        state.listed.clear();
     }
     trouble_.clear();
     state.synced = true;
@@ -158,6 +162,7 @@ void Syncer::drain() {
         batch.swap(pending_);
         times_ = pending_times_;
     }
+    room_.notify_one();
     times_.updates = batch.size();
     times_.taken = BatchTimes::Clock::now();
     for (auto& job : batch) {

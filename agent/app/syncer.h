@@ -6,21 +6,25 @@
 // force for it stays. After a lost watch was listed anew, what is gone is removed; nothing is
 // removed while a list is incomplete.
 //
+// Parsed objects that wait for the loop are bounded: the store's thread waits for room, so that a
+// list of ten thousand pods is never in memory as a whole.
+//
 // Threading: constructed, started and used on the loop's thread.
 #pragma once
 
+#include "agent/app/name_set.h"
 #include "agent/datastore/store.h"
 #include "base/event_loop.h"
 
 #include <nlohmann/json_fwd.hpp>
 
 #include <chrono>
+#include <condition_variable>
 #include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -91,14 +95,13 @@ private:
         Parse parse;
         std::function<void(const datastore::Key&)> remove;
         std::unique_ptr<datastore::Watch> watch;
-        std::set<datastore::Key> known;
-        std::set<datastore::Key> listed; // while a list is under way
+        NameSet known;
         bool listing = false;
         bool synced = false;
     };
 
     void add_kind(api::Kind kind, Parse parse, std::function<void(const datastore::Key&)> remove);
-    // Any thread. came: when the event came from the store.
+    // On the store's thread. came: when the event came from the store.
     void enqueue(std::function<void()> job,
                  BatchTimes::Clock::time_point came = BatchTimes::Clock::now());
     void on_event(KindState& state, datastore::Event event);
@@ -115,9 +118,11 @@ private:
     std::string applied_;
     BatchTimes times_;
 
-    std::mutex mutex_; // of the two below
+    std::mutex mutex_; // of the four below
     std::vector<std::function<void()>> pending_;
     BatchTimes pending_times_;
+    std::condition_variable room_; // in pending_, or stopping_
+    bool stopping_ = false;
     std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/bgp/filters.h"
 
+#include "base/digest.h"
+
 #include <fmt/format.h>
-#include <openssl/sha.h>
 
 #include <algorithm>
 #include <array>
@@ -175,8 +176,7 @@ std::string filter_function_name(const std::string& filter, Family family, bool 
     if (name.size() <= kMaxFunctionName) {
         return name;
     }
-    std::array<unsigned char, SHA256_DIGEST_LENGTH> digest{};
-    SHA256(reinterpret_cast<const unsigned char*>(filter.data()), filter.size(), digest.data());
+    const auto digest = sha256(filter);
     std::string hash;
     for (size_t i = 0; i < kHashDigits / 2; i++) {
         put(hash, "{:02x}", digest[i]);

@@ -4,9 +4,9 @@
 #include "agent/bgp/filters.h"
 #include "agent/bgp/services.h"
 #include "agent/bgp/sessions.h"
+#include "base/digest.h"
 
 #include <fmt/format.h>
-#include <openssl/sha.h>
 
 #include <algorithm>
 #include <array>
@@ -82,9 +82,7 @@ private:
         if (inputs_.router_id_mode == RouterIdMode::NodeIp && self_->ipv4) {
             return self_->ipv4->address;
         }
-        std::array<unsigned char, SHA256_DIGEST_LENGTH> digest{};
-        SHA256(reinterpret_cast<const unsigned char*>(self_->name.data()), self_->name.size(),
-               digest.data());
+        auto digest = sha256(self_->name);
         if (digest[0] > 223) {
             digest[0] -= 32; // no multicast or reserved address
         }

@@ -8,6 +8,8 @@
 #include <nlohmann/json.hpp>
 
 #include <filesystem>
+#include <set>
+#include <thread>
 #include <unistd.h>
 
 namespace manx::app {
@@ -70,6 +72,43 @@ TEST_F(SyncerTest, DeliversTheSnapshotThenChangesAndKeepsTheLastGoodState) {
     ASSERT_TRUE(syncer.start());
     auto limit = loop_->add_timer(std::chrono::seconds(5), [&] { loop_->quit(1); });
     EXPECT_EQ(loop_->run(), 7) << "stopped in step " << step;
+}
+
+// More objects than may wait for the loop at once; and an end while the store's thread waits.
+TEST_F(SyncerTest, BoundsWhatWaits) {
+    constexpr int kPools = 1000;
+    for (int i = 0; i < kPools; i++) {
+        auto name = "pool-" + std::to_string(i);
+        ASSERT_TRUE(store_->create(key(name), pool(name, "10." + std::to_string(i / 250) + "." +
+                                                             std::to_string(i % 250) + ".0/24")));
+    }
+    std::set<std::string> pools;
+    size_t most = 0;
+    auto syncer = std::make_unique<Syncer>(*loop_, *store_);
+    auto follow = [&] {
+        syncer->on<api::IpPool>(
+            api::Kind::IpPool,
+            [&](const api::IpPool& p, const datastore::Key&) { pools.insert(p.meta.name); },
+            [&](const datastore::Key& k) { pools.erase(k.name); });
+    };
+    follow();
+    syncer->on_batch([&](bool synced) {
+        most = std::max(most, syncer->times().updates);
+        if (synced) {
+            loop_->quit(7);
+        }
+    });
+    ASSERT_TRUE(syncer->start());
+    auto limit = loop_->add_timer(std::chrono::seconds(20), [&] { loop_->quit(1); });
+    ASSERT_EQ(loop_->run(), 7);
+    EXPECT_EQ(pools.size(), static_cast<size_t>(kPools));
+    EXPECT_LE(most, 256U);
+
+    syncer = std::make_unique<Syncer>(*loop_, *store_);
+    follow();
+    ASSERT_TRUE(syncer->start());
+    std::this_thread::sleep_for(std::chrono::milliseconds(100)); // the loop does not run
+    syncer.reset();
 }
 
 } // namespace
