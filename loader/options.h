@@ -16,8 +16,11 @@ struct MapSizes {
     uint32_t rules = 65536;      // rule hit counters, 8 bytes each per CPU
     uint32_t flows4 = 262144;    // live flows; about 230 bytes each, with their tickets
     uint32_t flows6 = 131072;    // about 350 bytes each
-    uint32_t new_flows4 = 65536; // flows not yet proven alive, and closed ones
-    uint32_t new_flows6 = 32768;
+    // Flows not yet proven alive, and closed ones. A little over a power of two: the kernel makes
+    // as many hash chains as the next one, and a full table with chains of one half is 6 % of a new
+    // flow cheaper than with chains of one.
+    uint32_t new_flows4 = 66000;
+    uint32_t new_flows6 = 33000;
     uint32_t fragments = 8192; // datagrams in flight, per family
     uint32_t counters = 8192;  // (interface, hook, reason)
     uint32_t events = 262144;  // bytes of the ring buffer; a power of two, whole pages
