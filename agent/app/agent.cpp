@@ -412,9 +412,25 @@ private:
         if (!std::exchange(was_synced_, true)) {
             cni_->set_ready();
             logger()->info("in sync with the datastore updates={}", syncer_->updates());
-            return_unused_memory(); // the first snapshot leaves more than any later batch
         }
         report_network_state();
+        return_memory_when_quiet();
+    }
+
+    // When it has been quiet for a moment after the first snapshot, and after storms.
+    void return_memory_when_quiet() {
+        constexpr uint64_t kStorm = 1000;
+        constexpr auto kQuiet = std::chrono::milliseconds(500);
+        if (syncer_->updates() < updates_at_return_ + kStorm && updates_at_return_ != 0) {
+            return;
+        }
+        auto timer = loop_.add_timer(kQuiet, [this] {
+            updates_at_return_ = syncer_->updates();
+            return_unused_memory();
+        });
+        if (timer) {
+            memory_timer_ = std::move(*timer);
+        }
     }
 
     // Where the time of a change goes, in CLOCK_MONOTONIC; read by scripts/bench change.
@@ -580,6 +596,8 @@ private:
     std::map<datastore::Key, std::string> policy_names_; // where storage has another
     std::map<datastore::Key, std::string> policy_problems_;
     bool was_synced_ = false;
+    EventSource memory_timer_;
+    uint64_t updates_at_return_ = 0;
     std::unique_ptr<Syncer> syncer_; // last: its callbacks use all of the above
 };
 

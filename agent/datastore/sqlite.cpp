@@ -123,6 +123,10 @@ void Database::checkpoint() {
     }
 }
 
+void Database::release_memory() {
+    (void)sqlite3_db_release_memory(handle_.get()); // always SQLITE_OK
+}
+
 bool Database::in_transaction() const {
     return sqlite3_get_autocommit(handle_.get()) == 0;
 }

@@ -69,6 +69,9 @@ public:
     void checkpoint_by_hand();
     void checkpoint();
 
+    // Gives back what the cache of pages does not need.
+    void release_memory();
+
 private:
     DatabaseHandle handle_;
     std::unique_ptr<int> log_pages_; // after the last commit; written by SQLite's hook

@@ -174,13 +174,19 @@ Result<void> SqliteWatcher::serve() {
         std::ranges::any_of(watches_, [](const auto& watch) { return watch->listed; })) {
         TRY(deliver_changes());
     }
+    bool listed = false;
     for (const auto& watch : watches_) {
         if (!watch->listed) {
             TRY(deliver_list(*watch));
+            listed = true;
         }
     }
     position_ = head.revision;
-    return transaction.commit();
+    TRY(transaction.commit());
+    if (listed) {
+        tables_->database.release_memory(); // a list has read everything, a change reads little
+    }
+    return {};
 }
 
 Result<void> SqliteWatcher::deliver_changes() {

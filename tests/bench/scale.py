@@ -4,7 +4,7 @@
 A cluster of 250 nodes, 10,000 pods and 1,000 policies in the datastore; 250 pods are this node's,
 made by the CNI plugin. Start is from the process's start to the answer of the CNI plugin's STATUS,
 which is given when the agent is in sync and its tables are written. Memory is what /proc/PID/status
-says one second later.
+says two seconds later.
 """
 
 import os
@@ -83,7 +83,7 @@ def run(options):
             starts.append(agent.start())
             until.append(cpu_seconds(agent.process.pid))
         print(f"{'start to in sync, s':<28}{_report.spread(starts)}; CPU {_report.spread(until)}")
-        time.sleep(1)
+        time.sleep(2)
         pid = agent.process.pid
         synced = memory(pid)
         show("memory after start, MiB", synced)
