@@ -60,24 +60,20 @@ class Way:
             raise _node.Failed(f"frames were lost: {out}")
         return out["cpu_ns"] / out["arrived"]
 
-    def prime(self):
-        """All flows are answered, and old enough to be live."""
-        for wait in (AGE, 0):
-            for flows in (1, MANY):
-                port = 1000 if flows == 1 else 0
-                self.send(2 * flows + 10, "--flows", flows, "--source-port", port,
-                          "--destination-port", 2000 if flows == 1 else 2001)
-                self.send(2 * flows + 10, "--flows", flows, "--source-port",
-                          2000 if flows == 1 else 2001, "--vary-destination",
-                          "--destination-port", port, back=True)
-            time.sleep(wait)
+    def exchange(self):
+        """A datagram and its answer in every flow."""
+        for flows, client, server in ((1, 1000, 2000), (self.options.flows, 0, 2001)):
+            self.send(2 * flows + 10, "--flows", flows, "--source-port", client,
+                      "--destination-port", server)
+            self.send(2 * flows + 10, "--flows", flows, "--source-port", server,
+                      "--vary-destination", "--destination-port", client, back=True)
 
     def one(self):
         return self.measure(self.options.frames, "--source-port", 1000)
 
     def many(self):
-        return self.measure(max(self.options.frames, 2 * MANY), "--source-port", 0,
-                         "--destination-port", 2001, "--flows", MANY)
+        return self.measure(max(self.options.frames, 2 * self.options.flows), "--source-port", 0,
+                            "--destination-port", 2001, "--flows", self.options.flows)
 
     def new(self):
         frames = self.options.frames // 2
@@ -170,8 +166,9 @@ def table(title, samples, bare):
 
 
 def run(options):
+    options.flows = MANY
     if options.smoke:
-        options.rounds, options.frames = 1, 5000
+        options.rounds, options.frames, options.flows = 1, 2000, 512
     folder = tempfile.mkdtemp(prefix="manx-bench-")
     _netns.enter(_netns.make()[0])
     bench = Bench(options, folder)
@@ -183,12 +180,14 @@ def run(options):
             ways = {"plain routing": bench.plain(crossing, bare=False),
                     "bare redirect": bench.plain(crossing, bare=True),
                     "manx": bench.manx(crossing)}
-            for way in ways.values():
-                way.prime()
+            for age in (AGE, 0):  # answered, and then old enough to be live
+                for way in ways.values():
+                    way.exchange()
+                time.sleep(age)
             for what in ("one", "many", "new"):
                 samples = _report.interleave(options.rounds, {
                     name: getattr(way, what) for name, way in ways.items()})
-                name = {"one": "one flow", "many": f"{MANY} flows", "new": "new flows"}[what]
+                name = {"one": "one flow", "many": f"{options.flows} flows", "new": "new flows"}[what]
                 table(f"{title}, {name}", samples, "bare redirect")
                 if what == "new":
                     if not crossing:
