@@ -187,7 +187,7 @@ def run(options):
             for what in ("one", "many", "new"):
                 samples = _report.interleave(options.rounds, {
                     name: getattr(way, what) for name, way in ways.items()})
-                name = {"one": "one flow", "many": f"{options.flows} flows", "new": "new flows"}[what]
+                name = {"one": "one flow", "new": "new flows"}.get(what, f"{options.flows} flows")
                 table(f"{title}, {name}", samples, "bare redirect")
                 if what == "new":
                     if not crossing:
