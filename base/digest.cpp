@@ -11,7 +11,7 @@ namespace manx {
 namespace {
 
 const uint8_t* bytes_of(std::string_view text) {
-    return static_cast<const uint8_t*>(static_cast<const void*>(text.data()));
+    return reinterpret_cast<const uint8_t*>(text.data());
 }
 
 } // namespace
@@ -51,8 +51,8 @@ std::optional<std::string> base64_decode(std::string_view text) {
     base64_decode_init(&context);
     std::string out(BASE64_DECODE_LENGTH(text.size()), '\0');
     size_t size = out.size();
-    if (base64_decode_update(&context, &size, static_cast<uint8_t*>(static_cast<void*>(out.data())),
-                             text.size(), text.data()) != 1 ||
+    if (base64_decode_update(&context, &size, reinterpret_cast<uint8_t*>(out.data()), text.size(),
+                             text.data()) != 1 ||
         base64_decode_final(&context) != 1) {
         return std::nullopt;
     }
