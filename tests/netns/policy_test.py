@@ -103,9 +103,10 @@ def rule_hits(lab):
     """Rule -> flows that it has decided, on all nodes."""
     hits = collections.Counter()
     for each in lab.cluster.nodes:
-        for line in each.ctl("policy", "counters").stdout.splitlines()[1:]:
-            _, flows, rule = line.split(None, 2)
-            hits[rule.removesuffix(" (staged)")] += int(flows)
+        for line in each.ctl("policy", "counters").stdout.splitlines():
+            fields = line.split(None, 3)  # number, flows, state, rule
+            if len(fields) == 4 and fields[0].isdigit():
+                hits[fields[3].strip()] += int(fields[1])
     return hits
 
 
