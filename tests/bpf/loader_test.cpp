@@ -9,6 +9,7 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <cstdlib>
 #include <filesystem>
 #include <stdexcept>
 #include <unistd.h>
@@ -233,12 +234,12 @@ TEST_F(LoaderTest, DetachOfAGoneInterfaceIsNoError) {
 
 TEST_F(LoaderTest, RefusesAnInterfaceWithoutEthernet) {
     Loader loader = open();
-    must_run("ip link add name tun9 type dummy 2>/dev/null || ip tuntap add dev tun9 mode tun");
+    if (std::system("ip tuntap add dev tun9 mode tun 2>/dev/null") != 0) {
+        GTEST_SKIP() << "the kernel has no tun devices: none without Ethernet to try";
+    }
     const uint32_t ifindex = ifindex_of("tun9");
     const Result<void> attached = loader.attach_uplink(ifindex);
-    if (attached) {
-        GTEST_SKIP() << "this kernel makes no device without Ethernet here";
-    }
+    ASSERT_FALSE(attached);
     EXPECT_NE(attached.error().message.find("not Ethernet"), std::string::npos);
 }
 
