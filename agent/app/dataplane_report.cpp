@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/app/dataplane_report.h"
 
+#include "agent/netlink/link.h"
 #include "maps/reason.h"
 
 #include <nlohmann/json.hpp>
 
-#include <net/if.h>
-
-#include <array>
 #include <functional>
 #include <string>
 
@@ -36,12 +34,6 @@ void for_each_total(const loader::Loader& loader, const Total& fn) {
     }
 }
 
-std::string device_name(uint32_t ifindex) {
-    std::array<char, IF_NAMESIZE> name{};
-    return if_indextoname(ifindex, name.data()) != nullptr ? std::string(name.data())
-                                                           : std::to_string(ifindex);
-}
-
 } // namespace
 
 void DataplaneReport::collect(metrics::Registry::Families& out) const {
@@ -58,7 +50,7 @@ void DataplaneReport::collect(metrics::Registry::Families& out) const {
             metrics::counter(
                 out, "manx_device_drops_total", "Dropped packets by device and reason.",
                 static_cast<double>(value.packets),
-                {{"device", device_name(key.ifindex)},
+                {{"device", netlink::device_name(key.ifindex)},
                  {"hook", std::string(maps::hook_name(static_cast<manx_hook>(key.hook)))},
                  {"reason", std::string(maps::reason_name(static_cast<manx_reason>(key.reason)))}});
         });

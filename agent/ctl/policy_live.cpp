@@ -1,28 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/ctl/policy_live.h"
 
+#include "agent/netlink/link.h"
 #include "maps/map.h"
 
 #include <fmt/format.h>
 
-#include <net/if.h>
 #include <netinet/in.h>
 
 #include <algorithm>
-#include <array>
 #include <chrono>
 
 namespace manx::ctl {
-
-namespace {
-
-std::string device_name(uint32_t ifindex) {
-    std::array<char, IF_NAMESIZE> name{};
-    return if_indextoname(ifindex, name.data()) != nullptr ? std::string(name.data())
-                                                           : fmt::format("device {}", ifindex);
-}
-
-} // namespace
 
 Result<std::optional<LiveNode>> LiveNode::open(const std::string& bpffs) {
     auto programs = dataplane::LivePrograms::open(bpffs);
@@ -98,7 +87,7 @@ Result<std::optional<LiveNode::Reply>> LiveNode::ask(dataplane::Question questio
                                 hook == MANX_HOOK_FROM_WORKLOAD ? "tc_from_workload"
                                 : hook == MANX_HOOK_TO_WORKLOAD ? "tc_to_workload"
                                                                 : "tc_from_uplink",
-                                device_name(ifindex));
+                                netlink::device_name(ifindex));
     reply.known_flow = !answer;
     reply.answer = answer.value_or(dataplane::Answer{});
     return std::optional(std::move(reply));

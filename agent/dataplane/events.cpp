@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/dataplane/events.h"
 
+#include "agent/netlink/link.h"
 #include "base/ip.h"
 #include "base/log.h"
 #include "maps/reason.h"
@@ -8,7 +9,6 @@
 #include <bpf/libbpf.h>
 #include <fmt/format.h>
 
-#include <net/if.h>
 #include <netinet/in.h>
 #include <sys/epoll.h>
 
@@ -40,14 +40,6 @@ IpAddress address_of(const manx_event& event, const uint32_t (&words)[4]) {
 std::string with_port(const IpAddress& address, uint16_t port) {
     return address.is_v4() ? fmt::format("{}:{}", address.text(), port)
                            : fmt::format("[{}]:{}", address.text(), port);
-}
-
-std::string device_name(uint32_t ifindex) {
-    std::array<char, IF_NAMESIZE> name{};
-    if (if_indextoname(ifindex, name.data()) == nullptr) {
-        return std::to_string(ifindex);
-    }
-    return name.data();
 }
 
 } // namespace
@@ -113,7 +105,7 @@ void PacketEvents::take(const manx_event& event) {
     }
     log::get("packet")->info(
         "{} {} device={} rule=\"{}\"", maps::is_drop(reason) ? "denied" : "logged",
-        flow_text(event), device_name(event.ifindex),
+        flow_text(event), netlink::device_name(event.ifindex),
         event.rule == 0 ? std::string(maps::reason_name(reason)) : rule_name_(event.rule));
 }
 

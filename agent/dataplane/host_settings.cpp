@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/dataplane/host_settings.h"
 
+#include "agent/dataplane/host_links.h"
 #include "agent/netlink/link.h"
 #include "agent/netlink/socket.h"
 #include "agent/netlink/sysctl.h"
@@ -37,7 +38,7 @@ Result<void> apply_host_settings() {
     TRY_ASSIGN(auto socket, netlink::Socket::open());
     TRY_ASSIGN(auto links, netlink::list_links(socket));
     for (const auto& link : links) {
-        if ((link.flags & IFF_LOOPBACK) == 0 && !link.name.starts_with("cali")) {
+        if ((link.flags & IFF_LOOPBACK) == 0 && !is_workload_device(link.name)) {
             TRY(keep_router_advertisements(link.name));
         }
     }

@@ -83,6 +83,12 @@ Result<void> check_device_name(std::string_view name, std::string_view field) {
     return {};
 }
 
+std::string device_name(uint32_t ifindex) {
+    std::array<char, IF_NAMESIZE> name{};
+    return if_indextoname(ifindex, name.data()) != nullptr ? std::string(name.data())
+                                                           : std::to_string(ifindex);
+}
+
 Message create_veth(const VethSpec& spec) {
     Message message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, "make device " + spec.name);
     message.append(fixed_part(0));

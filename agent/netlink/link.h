@@ -33,6 +33,10 @@ struct LinkInfo {
 // Device names are 1 to 15 bytes, without '/', white space or ':'; ConfigInvalid names the field.
 Result<void> check_device_name(std::string_view name, std::string_view field);
 
+// The name that a device has now; its number in digits where there is none of that number (any
+// more).
+std::string device_name(uint32_t ifindex);
+
 struct VethSpec {
     std::string name;
     std::optional<MacAddress> mac; // none: the kernel chooses
