@@ -150,9 +150,19 @@ Result<Policy> parse_k8s_policy(Kind kind, const nlohmann::json& object) {
     } else {
         spec.only({"podSelector", "policyTypes", "ingress", "egress"});
     }
+    const bool odd = !problems.all.empty();
     policy.subject =
         Selector::all_of({Selector::equals(kNamespaceLabel, policy.ns), kubernetes_pods(),
                           read_label_selector(spec.at("podSelector"))});
+    if (!odd && !problems.all.empty()) {
+        if (policy.staged) {
+            return fail(ErrorKind::ConfigInvalid,
+                        fmt::format("{}: {}", policy.text(), problems.all.front()));
+        }
+        policy.subject_unread = true;
+        policy.subject =
+            Selector::all_of({Selector::equals(kNamespaceLabel, policy.ns), kubernetes_pods()});
+    }
     const auto types = spec.at("policyTypes");
     policy.ingress = types.items().empty();
     for (const auto& item : types.items()) {

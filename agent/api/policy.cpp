@@ -447,25 +447,29 @@ Result<Policy> parse_policy(Kind kind, const nlohmann::json& object) {
     }
 }
 
+namespace {
+
+Result<void> without_problems(const std::string& subject,
+                              const std::vector<std::string>& problems) {
+    if (problems.empty()) {
+        return {};
+    }
+    return fail(ErrorKind::ConfigInvalid, fmt::format("{}: {}", subject, problems.front()));
+}
+
+} // namespace
+
 Result<void> validate_policy(Kind kind, const nlohmann::json& object) {
     if (kind == Kind::Tier) {
-        TRY(Tier::from_json(object));
-        return {};
+        TRY_ASSIGN(const Tier tier, Tier::from_json(object));
+        return without_problems("Tier " + tier.name, tier.problems);
     }
     if (kind == Kind::NetworkSet || kind == Kind::GlobalNetworkSet) {
         TRY_ASSIGN(const NetworkSet set, NetworkSet::from_json(kind, object));
-        if (!set.problems.empty()) {
-            return fail(ErrorKind::ConfigInvalid,
-                        fmt::format("{}: {}", set.text(), set.problems.front()));
-        }
-        return {};
+        return without_problems(set.text(), set.problems);
     }
     TRY_ASSIGN(const Policy policy, parse_policy(kind, object));
-    if (!policy.problems.empty()) {
-        return fail(ErrorKind::ConfigInvalid,
-                    fmt::format("{}: {}", policy.text(), policy.problems.front()));
-    }
-    return {};
+    return without_problems(policy.text(), policy.problems);
 }
 
 } // namespace manx::api

@@ -5,13 +5,14 @@
 
 #include <algorithm>
 #include <array>
+#include <utility>
 
 namespace manx::api {
 
 std::span<const Tier> builtin_tiers() {
-    static const std::array<Tier, 3> kTiers{Tier{"kube-admin", 1000, true},
-                                            Tier{"default", 1'000'000, false},
-                                            Tier{"kube-baseline", 10'000'000, true}};
+    static const std::array<Tier, 3> kTiers{Tier{"kube-admin", 1000, true, {}},
+                                            Tier{"default", 1'000'000, false, {}},
+                                            Tier{"kube-baseline", 10'000'000, true, {}}};
     return kTiers;
 }
 
@@ -22,15 +23,15 @@ Result<Tier> Tier::from_json(const nlohmann::json& object) {
     ReadProblems problems;
     const Cursor spec = Cursor(&object, "", problems).at("spec");
     tier.order = spec.at("order").number();
+    if (!problems.all.empty()) {
+        return fail(ErrorKind::ConfigInvalid,
+                    fmt::format("Tier {}: {}", tier.name, problems.all.front()));
+    }
     const std::string action = spec.at("defaultAction").text();
     if (action == "Pass") {
         tier.pass = true;
     } else if (!action.empty() && action != "Deny") {
         spec.at("defaultAction").wrong("expected Deny or Pass");
-    }
-    if (!problems.all.empty()) {
-        return fail(ErrorKind::ConfigInvalid,
-                    fmt::format("Tier {}: {}", tier.name, problems.all.front()));
     }
     // The order of a built-in tier is part of its meaning: repaired on every read.
     const auto builtin = builtin_tiers();
@@ -41,6 +42,7 @@ Result<Tier> Tier::from_json(const nlohmann::json& object) {
             tier.pass = found->pass;
         }
     }
+    tier.problems = std::move(problems.all);
     return tier;
 }
 

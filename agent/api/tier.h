@@ -10,15 +10,19 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 namespace manx::api {
 
 struct Tier {
     std::string name;
-    std::optional<double> order; // none: after all that have one
-    bool pass = false;           // defaultAction Pass; else Deny
+    std::optional<double> order;       // none: after all that have one
+    bool pass = false;                 // defaultAction Pass; else Deny
+    std::vector<std::string> problems; // "field: what was expected"
 
-    // ConfigInvalid. A default action that is not known reads as Deny.
+    // ConfigInvalid where its place among the others is not known. A default action that is not
+    // known reads as Deny, with a problem: for the caller to keep an earlier state in force
+    // instead.
     static Result<Tier> from_json(const nlohmann::json& object);
 
     bool operator==(const Tier&) const = default;

@@ -20,6 +20,7 @@
 #include "agent/app/enforcer.h"
 #include "agent/app/node_addresses.h"
 #include "agent/app/node_writer.h"
+#include "agent/app/policy_names.h"
 #include "agent/app/pool_sets.h"
 #include "agent/app/rule_report.h"
 #include "agent/app/status_server.h"
@@ -44,6 +45,9 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include <sys/file.h>
+
+#include <fcntl.h>
 #include <filesystem>
 #include <optional>
 #include <utility>
@@ -65,6 +69,20 @@ Result<void> make_folder(const std::string& path) {
     return {};
 }
 
+// One agent per node: held as long as the descriptor is open. ConfigReality: another has it.
+Result<UniqueFd> lock_node(const AgentConfig& config) {
+    const std::string path = config.run_dir + "/agent.lock";
+    UniqueFd lock(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+    if (!lock) {
+        return fail_errno("open " + path);
+    }
+    if (flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {
+        return fail(ErrorKind::ConfigReality,
+                    path + ": another agent of this node runs, and holds it");
+    }
+    return lock;
+}
+
 Result<void> check_kernel() {
     TRY_ASSIGN(auto probe, loader::probe());
     if (auto missing = probe.missing(); !missing.empty()) {
@@ -80,6 +98,13 @@ loader::LoadOptions load_options(const AgentConfig& config) {
     options.sizes.flows6 = config.flow_table_size / 2;
     options.force_clsact = config.attach_clsact;
     return options;
+}
+
+bgp::BirdPaths bird_paths(const AgentConfig& config) {
+    auto paths = bgp::BirdPaths::in(config.run_dir, config.state_dir);
+    paths.binary = config.bird_path;
+    paths.control = config.bird_control_path;
+    return paths;
 }
 
 uint32_t config_flags(const AgentConfig& config) {
@@ -104,10 +129,11 @@ public:
     Result<void> start() {
         TRY(make_folder(config_.run_dir));
         TRY(make_folder(config_.state_dir));
-        TRY_ASSIGN(status_, StatusServer::create(loop_, config_)); // also: one agent per node
+        TRY_ASSIGN(lock_, lock_node(config_));
+        TRY_ASSIGN(status_, StatusServer::create(loop_, config_));
         TRY(check_kernel());
         TRY_ASSIGN(store_, datastore::open_sqlite(config_.datastore_path));
-        node_writer_ = std::make_unique<NodeWriter>(*store_, config_.node_name);
+        node_writer_ = std::make_unique<NodeWriter>(loop_, *store_, config_.node_name);
         TRY(open_dataplane());
         TRY(serve_cni());
         TRY(follow_host());
@@ -208,9 +234,7 @@ private:
         }
         bgp::BgpOptions options;
         options.node_name = config_.node_name;
-        options.bird = bgp::BirdPaths::in(config_.run_dir, config_.state_dir);
-        options.bird.binary = config_.bird_path;
-        options.bird.control = config_.bird_control_path;
+        options.bird = bird_paths(config_);
         // calico-node's own variables, for clusters that come with them.
         if (auto text = process_environment("NAMESPACE"); text && !text->empty()) {
             options.secret_namespace = *text;
@@ -261,8 +285,17 @@ private:
     template <typename T>
     void follow_for_policy(api::Kind kind) {
         syncer_->on<T>(
-            kind, [this](const T& object, const datastore::Key&) { calculator().upsert(object); },
-            [this](const datastore::Key& key) { calculator().remove(key.kind, key.ns, key.name); });
+            kind,
+            [this](const T& object, const datastore::Key& key) {
+                calculator().upsert(object);
+                if constexpr (requires { object.problems; }) {
+                    report_problems(key, object.problems);
+                }
+            },
+            [this](const datastore::Key& key) {
+                calculator().remove(key.kind, key.ns, key.name);
+                problems_.erase(key);
+            });
     }
 
     template <typename T>
@@ -298,32 +331,36 @@ private:
         (follow_policy<kKinds>(), ...);
     }
 
-    // A policy's name in the calculator is its v3 name; storage may have another.
     template <api::Kind kKind>
     void follow_policy() {
         syncer_->on<api::PolicyOf<kKind>>(
             kKind,
             [this](const api::PolicyOf<kKind>& policy, const datastore::Key& key) {
-                if (policy.name != key.name) {
-                    policy_names_[key] = policy.name;
+                if (!policy_names_.put(key, policy.name)) {
+                    return;
                 }
                 calculator().upsert(static_cast<const api::Policy&>(policy));
                 report_problems(key, policy.problems);
             },
             [this](const datastore::Key& key) {
-                auto renamed = policy_names_.extract(key);
-                calculator().remove(key.kind, key.ns, renamed ? renamed.mapped() : key.name);
-                policy_problems_.erase(key);
+                if (const auto name = policy_names_.remove(key)) {
+                    calculator().remove(key.kind, key.ns, *name);
+                }
+                problems_.erase(key);
             });
     }
 
+    // Of an object that was understood in part.
     void report_problems(const datastore::Key& key, const std::vector<std::string>& problems) {
         auto text = fmt::format("{}", fmt::join(problems, "; "));
         if (text.empty()) {
-            policy_problems_.erase(key);
-        } else if (auto& known = policy_problems_[key]; known != text) {
+            problems_.erase(key);
+        } else if (auto& known = problems_[key]; known != text) {
             known = text;
-            logger()->error("policy isolates until it is understood policy=\"{}\" reason=\"{}\"",
+            logger()->error("{} object=\"{}\" reason=\"{}\"",
+                            api::is_policy(key.kind)
+                                ? "policy isolates until it is understood"
+                                : "object not understood, what was in force for it stays",
                             key.text(), text);
         }
     }
@@ -332,6 +369,7 @@ private:
         if (node.meta.name == config_.node_name) {
             own_node_ = node;
             refresh_node();
+            node_writer_->object_changed();
             return;
         }
         give_node(node);
@@ -365,7 +403,7 @@ private:
             return links_->prefix_length(address);
         });
         if (auto patch = address_patch(*own_node_, node)) {
-            node_writer_->patch_addresses(*patch);
+            node_writer_->patch_addresses(std::move(*patch));
         }
         std::set<IpAddress> addresses(node.addresses.begin(), node.addresses.end());
         for (auto family : kFamilies) {
@@ -406,15 +444,32 @@ private:
         if (!synced) {
             return;
         }
-        if (auto applied = masquerade_.apply(pools_.nat_outgoing(), pools_.all()); !applied) {
-            logger()->error("{}", applied.error().text());
-        }
+        masquerade();
         if (!std::exchange(was_synced_, true)) {
             cni_->set_ready();
             logger()->info("in sync with the datastore updates={}", syncer_->updates());
         }
         report_network_state();
         return_memory_when_quiet();
+    }
+
+    void masquerade() {
+        constexpr auto kRetry = std::chrono::seconds(5);
+        auto applied = masquerade_.apply(pools_.nat_outgoing(), pools_.all());
+        auto trouble = applied ? std::string() : applied.error().text();
+        if (trouble != masquerade_trouble_ && !applied) {
+            logger()->error("pods have no way out of the cluster yet reason=\"{}\"", trouble);
+        }
+        masquerade_trouble_ = std::move(trouble);
+        masquerade_retry_ = {};
+        if (!applied) {
+            if (auto timer = loop_.add_timer(kRetry, [this] {
+                    masquerade();
+                    report_network_state();
+                })) {
+                masquerade_retry_ = std::move(*timer);
+            }
+        }
     }
 
     // When it has been quiet for a moment after the first snapshot, and after storms.
@@ -456,6 +511,9 @@ private:
         if (!enforcer_->trouble().empty()) {
             reasons.push_back("policy tables: " + enforcer_->trouble());
         }
+        if (!masquerade_trouble_.empty()) {
+            reasons.push_back(masquerade_trouble_);
+        }
         if (!own_node_) {
             reasons.push_back("no Node object " + config_.node_name);
         }
@@ -492,7 +550,7 @@ private:
         for (const auto& [key, reason] : syncer_->invalid()) {
             invalid[key.text()] = reason;
         }
-        for (const auto& [key, reason] : policy_problems_) {
+        for (const auto& [key, reason] : problems_) {
             invalid[key.text()] = reason;
         }
         nlohmann::json uplinks = nlohmann::json::array();
@@ -561,7 +619,7 @@ private:
         gauge(out, "manx_policy_classes", "Classes of addresses.",
               static_cast<double>(stats.classes));
         gauge(out, "manx_invalid_objects", "Objects that are not in force as they stand.",
-              static_cast<double>(syncer_->invalid().size() + policy_problems_.size()));
+              static_cast<double>(syncer_->invalid().size() + problems_.size()));
         gauge(out, "manx_ready", "1 when this node is ready.", not_ready().empty() ? 1 : 0);
         metrics::counter(out, "manx_datastore_updates_total", "Objects received.",
                          static_cast<double>(syncer_->updates()));
@@ -575,6 +633,7 @@ private:
 
     EventLoop& loop_;
     AgentConfig config_;
+    UniqueFd lock_;
     std::unique_ptr<StatusServer> status_;
     std::unique_ptr<datastore::Store> store_;
     std::optional<loader::Loader> loader_;
@@ -591,10 +650,12 @@ private:
     std::unique_ptr<NodeWriter> node_writer_;
     std::unique_ptr<Collector> collector_;
     dataplane::Masquerade masquerade_;
+    std::string masquerade_trouble_;
+    EventSource masquerade_retry_;
     PoolSets pools_;
     std::optional<api::Node> own_node_;
-    std::map<datastore::Key, std::string> policy_names_; // where storage has another
-    std::map<datastore::Key, std::string> policy_problems_;
+    PolicyNames policy_names_;
+    std::map<datastore::Key, std::string> problems_;
     bool was_synced_ = false;
     EventSource memory_timer_;
     uint64_t updates_at_return_ = 0;
@@ -613,7 +674,9 @@ Result<std::unique_ptr<Agent>> Agent::create(EventLoop& loop, const AgentConfig&
 }
 
 Result<void> remove_from_node(const AgentConfig& config) {
-    TRY_ASSIGN(auto socket, metrics::listen_unix(config.run_dir + "/agent.sock"));
+    TRY(make_folder(config.run_dir));
+    TRY_ASSIGN(const UniqueFd lock, lock_node(config));
+    TRY(bgp::BirdProcess::end(bird_paths(config)));
     TRY_ASSIGN(auto loader, loader::Loader::open(config.bpffs, load_options(config)));
     TRY(loader.remove_all());
     dataplane::Masquerade masquerade;

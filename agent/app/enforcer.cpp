@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 
+#include <memory>
 #include <utility>
 
 namespace manx::app {
@@ -27,8 +28,20 @@ void Enforcer::enforce(const dataplane::LocalEndpoint& endpoint, Done done) {
     endpoints_changed_ = true;
     waiting_.push_back(std::move(done));
     if (complete_) {
-        flush();
+        flush_soon();
     }
+}
+
+// After what the loop has at hand: the endpoints of a burst are one write of the tables.
+void Enforcer::flush_soon() {
+    if (std::exchange(flush_posted_, true)) {
+        return;
+    }
+    loop_.post([this, alive = std::weak_ptr(alive_)] {
+        if (!alive.expired() && flush_posted_) {
+            flush();
+        }
+    });
 }
 
 void Enforcer::forget(const std::string& interface) {
@@ -60,6 +73,7 @@ void Enforcer::datastore_changed(bool complete) {
 Result<void> Enforcer::write_tables() {
     auto update = calculator_.flush();
     calculated_ = std::chrono::steady_clock::now();
+    policy_changed_ = policy_changed_ || !update.empty() || tables_.behind();
     if (tables_.behind()) {
         return tables_.resync(calculator_.snapshot());
     }
@@ -92,6 +106,7 @@ void Enforcer::flush() {
         trouble_ = std::move(trouble);
     }
     retry_ = {};
+    flush_posted_ = false;
     if (!applied) {
         if (auto timer = loop_.add_timer(kRetry, [this] { flush(); })) {
             retry_ = std::move(*timer);
@@ -103,7 +118,8 @@ void Enforcer::flush() {
         if (std::exchange(endpoints_changed_, false)) {
             bumped = loader_.bump_epoch();
         }
-        if (cut_flows_ && bumped) {
+        // Most batches change no table: a pod's status, a service that only BGP asks about.
+        if (std::exchange(policy_changed_, false) && cut_flows_ && bumped) {
             bumped = loader_.bump_policy_epoch();
         }
         if (!bumped) {

@@ -17,6 +17,7 @@
 #include "loader/loader.h"
 
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -53,6 +54,7 @@ public:
 
 private:
     void flush();
+    void flush_soon();
     Result<void> write_tables();
     void reset_counters();
 
@@ -66,8 +68,11 @@ private:
     bool cut_flows_;
     bool complete_ = false;
     bool endpoints_changed_ = false;
+    bool policy_changed_ = false; // in the tables, since the flows' policy was last bumped
+    bool flush_posted_ = false;
     std::chrono::steady_clock::time_point calculated_;
     EventSource retry_;
+    std::shared_ptr<bool> alive_ = std::make_shared<bool>(true); // for what is posted
 };
 
 } // namespace manx::app

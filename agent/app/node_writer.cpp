@@ -4,8 +4,8 @@
 #include "base/log.h"
 
 #include <fmt/chrono.h>
-#include <nlohmann/json.hpp>
 
+#include <chrono>
 #include <ctime>
 #include <utility>
 
@@ -14,13 +14,14 @@ namespace manx::app {
 namespace {
 
 constexpr int kTries = 5; // against other writers of the same object
+constexpr auto kRetry = std::chrono::seconds(5);
 
 std::string now_text() {
     return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr)));
 }
 
-Result<void> write_condition(datastore::Store& store, const datastore::Key& key,
-                             const NetworkState& state) {
+Result<void> put_condition(datastore::Store& store, const datastore::Key& key,
+                           const NetworkState& state) {
     for (int i = 0;; i++) {
         TRY_ASSIGN(auto object, store.get(key));
         auto node = nlohmann::json::parse(object.json, nullptr, false);
@@ -40,36 +41,86 @@ Result<void> write_condition(datastore::Store& store, const datastore::Key& key,
 
 void report(const Result<void>& outcome, const char* what) {
     if (!outcome && outcome.error().kind != ErrorKind::NotFound) {
-        log::get("node")->warn("{} not written reason=\"{}\"", what, outcome.error().text());
+        log::get("node")->warn("{} not written, trying again reason=\"{}\"", what,
+                               outcome.error().text());
     }
+}
+
+EventSource again(EventLoop& loop, std::function<void()> fn) {
+    auto timer = loop.add_timer(kRetry, std::move(fn));
+    return timer ? std::move(*timer) : EventSource();
 }
 
 } // namespace
 
-NodeWriter::NodeWriter(datastore::Store& store, const std::string& node_name)
-    : store_(store), key_{api::Kind::Node, "", node_name} {
+NodeWriter::NodeWriter(EventLoop& loop, datastore::Store& store, const std::string& node_name)
+    : loop_(loop), store_(store), key_{api::Kind::Node, "", node_name} {
 }
 
-void NodeWriter::patch_addresses(const nlohmann::json& patch) {
-    auto text = patch.dump();
-    if (text == last_patch_) {
-        return; // under way, or refused: the object's next change brings it again
+void NodeWriter::patch_addresses(nlohmann::json patch) {
+    patch_ = std::move(patch);
+    if (!writing_addresses_) {
+        write_addresses();
     }
-    last_patch_ = text;
-    worker_.post([this, patch] {
-        auto written = store_.patch(key_, patch);
-        report(written ? Result<void>{} : Unexpected(written.error()), "the node's addresses");
+}
+
+void NodeWriter::write_addresses() {
+    writing_addresses_ = true;
+    retry_addresses_ = {};
+    worker_.post([this, patch = *patch_, alive = std::weak_ptr(alive_)] {
+        auto patched = store_.patch(key_, patch);
+        Result<void> written = patched ? Result<void>{} : Unexpected(patched.error());
+        report(written, "the node's addresses");
+        loop_.post([this, patch, alive, good = written.has_value()] {
+            if (alive.expired()) {
+                return;
+            }
+            writing_addresses_ = false;
+            if (!good) {
+                retry_addresses_ = again(loop_, [this] { write_addresses(); });
+            } else if (*patch_ != patch) {
+                write_addresses();
+            }
+        });
     });
 }
 
 void NodeWriter::set_network_state(NetworkState state) {
-    if (state_known_ && state == last_state_) {
+    if (state_ == state) {
         return;
     }
-    state_known_ = true;
-    last_state_ = state;
-    worker_.post([this, state = std::move(state)] {
-        report(write_condition(store_, key_, state), "the node's network condition");
+    state_ = std::move(state);
+    write_condition();
+}
+
+void NodeWriter::object_changed() {
+    if (state_) {
+        write_condition();
+    }
+}
+
+void NodeWriter::write_condition() {
+    if (writing_condition_) {
+        condition_is_old_ = true;
+        return;
+    }
+    writing_condition_ = true;
+    condition_is_old_ = false;
+    retry_condition_ = {};
+    worker_.post([this, state = *state_, alive = std::weak_ptr(alive_)] {
+        auto written = put_condition(store_, key_, state);
+        report(written, "the node's network condition");
+        loop_.post([this, alive, good = written.has_value()] {
+            if (alive.expired()) {
+                return;
+            }
+            writing_condition_ = false;
+            if (!good) {
+                retry_condition_ = again(loop_, [this] { write_condition(); });
+            } else if (condition_is_old_) {
+                write_condition();
+            }
+        });
     });
 }
 

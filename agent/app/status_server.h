@@ -22,7 +22,7 @@ namespace manx::app {
 
 class StatusServer {
 public:
-    // ConfigReality: another agent runs on this node (its socket answers); or a port is taken.
+    // ConfigReality: somebody listens there already.
     static Result<std::unique_ptr<StatusServer>> create(EventLoop& loop, const AgentConfig& config);
 
     // Until this was called: live, and not ready.

@@ -54,8 +54,8 @@ Result<void> Syncer::start() {
         };
         handler.synced = [this, state] { enqueue([this, state] { on_synced(*state); }); };
         handler.lost = [this, state](const Error& error) {
-            enqueue([this, state, text = error.text()] {
-                trouble_ = text;
+            enqueue([state, text = error.text()] {
+                state->trouble = text;
                 log::get("datastore")
                     ->warn("watch lost, retrying kind={} reason=\"{}\"",
                            api::info(state->kind).name, text);
@@ -68,6 +68,12 @@ Result<void> Syncer::start() {
 
 bool Syncer::synced() const {
     return std::ranges::all_of(kinds_, [](const auto& state) { return state->synced; });
+}
+
+std::string Syncer::trouble() const {
+    const auto lost =
+        std::ranges::find_if(kinds_, [](const auto& state) { return !state->trouble.empty(); });
+    return lost == kinds_.end() ? std::string() : (*lost)->trouble;
 }
 
 void Syncer::enqueue(std::function<void()> job, BatchTimes::Clock::time_point came) {
@@ -151,7 +157,7 @@ void Syncer::on_synced(KindState& state) {
             state.remove(key);
         }
     }
-    trouble_.clear();
+    state.trouble.clear();
     state.synced = true;
 }
 

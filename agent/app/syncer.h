@@ -76,7 +76,7 @@ public:
     [[nodiscard]] const std::map<datastore::Key, std::string>& invalid() const { return invalid_; }
 
     // What stands between us and the datastore, empty if nothing.
-    [[nodiscard]] const std::string& trouble() const { return trouble_; }
+    [[nodiscard]] std::string trouble() const;
 
     [[nodiscard]] uint64_t updates() const { return updates_; }
 
@@ -98,6 +98,7 @@ private:
         NameSet known;
         bool listing = false;
         bool synced = false;
+        std::string trouble; // why its watch is lost; empty: it is not
     };
 
     void add_kind(api::Kind kind, Parse parse, std::function<void(const datastore::Key&)> remove);
@@ -113,7 +114,6 @@ private:
     std::vector<std::unique_ptr<KindState>> kinds_;
     std::function<void(bool)> on_batch_;
     std::map<datastore::Key, std::string> invalid_;
-    std::string trouble_;
     uint64_t updates_ = 0;
     std::string applied_;
     BatchTimes times_;

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <poll.h>
 #include <sys/epoll.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -493,6 +494,24 @@ void BirdProcess::down() {
         });
     }
     changed();
+}
+
+Result<void> BirdProcess::end(const BirdPaths& paths) {
+    constexpr int kPatienceMs = 10'000;
+    const int pid = find_running(paths);
+    if (pid != 0) {
+        const UniqueFd process(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
+        if (process && kill(pid, SIGTERM) == 0) {
+            pollfd wait{.fd = process.get(), .events = POLLIN, .revents = 0};
+            if (poll(&wait, 1, kPatienceMs) <= 0) {
+                return fail(ErrorKind::ConfigReality,
+                            fmt::format("BIRD does not end pid={} log={}", pid, paths.log));
+            }
+        }
+    }
+    (void)unlink(paths.pid_file.c_str()); // most often it was never there
+    (void)unlink(paths.control.c_str());
+    return {};
 }
 
 } // namespace manx::bgp

@@ -509,18 +509,24 @@ void PolicyCalculator::upsert(const api::HostEndpoint& endpoint) {
 }
 
 void PolicyCalculator::upsert(const api::NetworkSet& set) {
+    const std::string key = item_key(set.kind, set.ns, set.name);
+    if (!set.problems.empty() && impl_->items.contains(key)) {
+        return; // the last good state stays: a net that is left out could open a Deny
+    }
     GroupFacts facts;
     facts.labels = set.labels;
     facts.ns = set.ns;
     if (!set.ns.empty()) {
         facts.labels[std::string(api::kNamespaceLabel)] = set.ns;
     }
-    const std::string key = item_key(set.kind, set.ns, set.name);
     impl_->set_item(key, facts, set.nets);
     impl_->items.at(key).known = true;
 }
 
 void PolicyCalculator::upsert(const api::Tier& tier) {
+    if (!tier.problems.empty() && impl_->tiers.contains(tier.name)) {
+        return; // the last good state stays
+    }
     impl_->set_tier(tier.name, &tier);
 }
 

@@ -2,6 +2,8 @@
 #include "agent/ctl/policy_world.h"
 
 #include "agent/api/meta.h"
+#include "agent/api/policy.h"
+#include "agent/api/policy_reader.h"
 #include "agent/calc/feed.h"
 #include "agent/ctl/agent_client.h"
 #include "agent/ctl/manifest.h"
@@ -44,6 +46,16 @@ Result<std::vector<Resource>> read(Context& context, const std::vector<std::stri
     return read_manifests(options, context.in);
 }
 
+// Whether a policy is there under its own name too, and this is a form of it from before it was
+// moved: what agent/app/policy_names.h says of events.
+bool is_older_form(const PolicyObjects& objects, const datastore::Key& key, const json& object) {
+    if (!api::is_policy(key.kind) || !key.name.starts_with("default.")) {
+        return false;
+    }
+    const auto id = api::read_policy_name(key.kind, object);
+    return id && id->name != key.name && objects.contains({key.kind, key.ns, id->name});
+}
+
 } // namespace
 
 Result<PolicyObjects> read_policy_objects(Context& context) {
@@ -84,6 +96,9 @@ compile(const PolicyObjects& objects, const std::set<IpAddress>& workloads, std:
     auto out = std::make_unique<calc::PolicyCalculator>(calc::CalculatorOptions{.node_name = ""});
     uint16_t index = 0;
     for (const auto& [key, object] : objects) {
+        if (is_older_form(objects, key, object)) {
+            continue;
+        }
         if (auto fed = calc::feed(*out, key.kind, object); !fed) {
             if (err != nullptr) {
                 *err << "left out: " << fed.error().text() << "\n";

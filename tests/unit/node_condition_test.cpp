@@ -35,5 +35,19 @@ TEST(NodeCondition, TransitionTimeMovesWithTheStatusOnly) {
     EXPECT_EQ(condition["lastTransitionTime"], "2026-01-03T00:00:00Z");
 }
 
+// What somebody else wrote there is no reason to die.
+TEST(NodeCondition, ConditionsOfOtherShapes) {
+    for (const auto* text :
+         {R"j({"status": {"conditions": [{"type": 1}, null, "x", {"type": null}]}})j",
+          R"j({"status": {"conditions": [{"type": "NetworkUnavailable", "status": true,
+                                          "message": null, "lastTransitionTime": 3}]}})j",
+          R"j({"status": {"conditions": {}}})j", R"j({"status": []})j"}) {
+        const auto changed =
+            with_network_condition(nlohmann::json::parse(text), kUp, "2026-01-01T00:00:00Z");
+        ASSERT_TRUE(changed) << text;
+        EXPECT_EQ(changed->at("status").at("conditions").back().at("status"), "False") << text;
+    }
+}
+
 } // namespace
 } // namespace manx::app

@@ -208,6 +208,15 @@ TEST(PolicyKinds, KubernetesUnknownThingsIsolate) {
     }
 }
 
+TEST(PolicyKinds, KubernetesUnreadableSubjectIsolatesItsNamespace) {
+    const auto unread = knp(R"j({"podSelector": {"matchLabels": {"app": 1}}, "ingress": [{}]})j");
+    EXPECT_TRUE(unread.subject_unread);
+    EXPECT_EQ(unread.subject.text(), "(projectcalico.org/namespace == \"blue\" && "
+                                     "projectcalico.org/orchestrator == \"k8s\")");
+    EXPECT_TRUE(unread.ingress_rules.empty());
+    EXPECT_FALSE(knp(R"j({"podSelector": {}, "mode": "x"})j").subject_unread);
+}
+
 TEST(PolicyKinds, ClusterNetworkPolicy) {
     const auto policy = cnp(R"j({"tier": "Admin", "priority": 10,
         "subject": {"namespaces": {"matchLabels": {"team": "a"}}},
@@ -245,8 +254,16 @@ TEST(PolicyKinds, StagedAndHostOnly) {
 
 TEST(PolicyKinds, TierAndSets) {
     EXPECT_TRUE(Tier::from_json(json::parse(R"j({"metadata": {"name": "kube-admin"}})j"))->pass);
-    EXPECT_FALSE(Tier::from_json(json::parse(
-        R"j({"metadata": {"name": "t"}, "spec": {"order": 5, "defaultAction": "Nope"}})j")));
+    const auto tier = Tier::from_json(json::parse(
+        R"j({"metadata": {"name": "t"}, "spec": {"order": 5, "defaultAction": "Reject"}})j"));
+    ASSERT_TRUE(tier);
+    EXPECT_FALSE(tier->pass);
+    EXPECT_EQ(tier->order, 5);
+    EXPECT_EQ(tier->problems,
+              std::vector<std::string>{"spec.defaultAction: expected Deny or Pass"});
+    EXPECT_FALSE(Tier::from_json(
+        json::parse(R"j({"metadata": {"name": "t"}, "spec": {"order": "first"}})j")))
+        << "its place is not known";
     const auto set = NetworkSet::from_json(Kind::NetworkSet,
                                            json::parse(
                                                R"j({"metadata": {"name": "s", "namespace": "blue",
