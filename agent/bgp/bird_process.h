@@ -61,8 +61,8 @@ public:
     // Ends BIRD: sessions close, kernel routes stay (`persist`). Only on an operator's word.
     void down();
 
-    // Ends the BIRD of these paths, if one runs, and waits for that: for a node that is left, where no
-    // agent runs. Kernel routes stay, for the next routing daemon to take over.
+    // Ends the BIRD of these paths, if one runs, and waits for that: for a node that is left, where
+    // no agent runs. Kernel routes stay, for the next routing daemon to take over.
     static Result<void> end(const BirdPaths& paths);
 
     BirdControl& control() { return control_; }
