@@ -161,15 +161,17 @@ async def ask_tcp(q, answer):
     sock = socket.socket(family_of(q["target"]), socket.SOCK_STREAM)
     sock.setblocking(False)
     answer["source_port"] = PORTS.bind(sock, q.get("source") or "")
+    writer = None
     try:
         await asyncio.get_running_loop().sock_connect(sock, (q["target"], q["port"]))
         reader, writer = await asyncio.open_connection(sock=sock)
         writer.write(b"hello\n")
-        said = json.loads(await reader.readline())
-        writer.close()
-        return said
+        return json.loads(await reader.readline())
     finally:
-        sock.close()
+        if writer:  # the socket is the transport's now
+            writer.close()
+        else:
+            sock.close()
 
 
 async def ask_udp(q, answer):
