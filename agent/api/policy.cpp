@@ -435,6 +435,15 @@ bool is_policy(Kind kind) {
     }
 }
 
+std::optional<std::string> name_of_older_form(Kind kind, const std::string& stored,
+                                              const nlohmann::json& object) {
+    if (!is_policy(kind) || !stored.starts_with("default.")) {
+        return std::nullopt;
+    }
+    const auto id = read_policy_name(kind, object);
+    return id && id->name != stored ? std::optional(id->name) : std::nullopt;
+}
+
 Result<Policy> parse_policy(Kind kind, const nlohmann::json& object) {
     switch (kind) {
     case Kind::K8sNetworkPolicy:

@@ -150,6 +150,11 @@ Result<PolicyOf<kKind>> PolicyOf<kKind>::from_json(const nlohmann::json& object)
 }
 
 bool is_policy(Kind kind);
+
+// The policy's own name, if the object is stored in Calico's older form, as default.NAME. Where an
+// object is stored as NAME too, it is the same policy, and that one speaks for it.
+std::optional<std::string> name_of_older_form(Kind kind, const std::string& stored,
+                                              const nlohmann::json& object);
 // For writing an object: the first problem is an error. Kinds: all policies, Tier, network sets.
 Result<void> validate_policy(Kind kind, const nlohmann::json& object);
 

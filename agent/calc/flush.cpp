@@ -553,9 +553,12 @@ Judgement PolicyCalculator::Impl::judge(const IpAddress& local_address, api::Dir
     const auto address =
         std::ranges::find(found->second->addresses, local_address, &LocalAddress::address);
     const auto side = static_cast<size_t>(direction);
-    const SetRef ref = address == found->second->addresses.end() ? kAllowAll
-                       : staged                                  ? address->staged[side]
-                                                                 : address->sets[side];
+    SetRef ref = kAllowAll;
+    if (address != found->second->addresses.end()) {
+        const bool other_set =
+            staged && address->staged[side] != kAllowAll; // staged policies apply
+        ref = other_set ? address->staged[side] : address->sets[side];
+    }
     if (ref == kAllowAll) {
         out.reason = "no policy applies";
         return out;

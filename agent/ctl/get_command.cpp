@@ -2,6 +2,7 @@
 // get: objects as tables, YAML or JSON, in the form in which people write them.
 #include "agent/api/meta.h"
 #include "agent/api/node.h"
+#include "agent/api/policy.h"
 #include "agent/ctl/columns.h"
 #include "agent/ctl/commands.h"
 #include "agent/ctl/yaml.h"
@@ -13,6 +14,7 @@
 #include <algorithm>
 #include <memory>
 #include <ostream>
+#include <set>
 
 namespace manx::ctl {
 
@@ -62,11 +64,19 @@ Result<std::vector<json>> fetch(Kind kind, const Options& options, datastore::St
         }
         found.push_back(std::move(*object));
     }
+    std::set<datastore::Key> keys;
+    for (const auto& object : found) {
+        keys.insert(object.key);
+    }
     std::vector<json> objects;
     for (const auto& object : found) {
         auto parsed = api::parse_json(object.json);
         if (!parsed) {
             return Unexpected(parsed.error().within(object.key.text()));
+        }
+        const auto name = api::name_of_older_form(kind, object.key.name, *parsed);
+        if (name && keys.contains({kind, object.key.ns, *name})) {
+            continue; // one policy is shown once
         }
         objects.push_back(std::move(*parsed));
     }

@@ -88,11 +88,20 @@ bool is_icmp(uint8_t protocol) {
     return protocol == IPPROTO_ICMP || protocol == IPPROTO_ICMPV6;
 }
 
+bool has_ports(uint8_t protocol) {
+    return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP || protocol == IPPROTO_SCTP ||
+           protocol == IPPROTO_UDPLITE;
+}
+
 // The port as policy sees it.
 Result<uint16_t> policy_port(const Options& options, uint8_t protocol) {
     if (!is_icmp(protocol)) {
         if (options.type || options.code) {
             return fail(ErrorKind::ConfigInvalid, "--type, --code: only with icmp or icmpv6");
+        }
+        if (!options.port && has_ports(protocol)) {
+            return fail(ErrorKind::ConfigInvalid,
+                        fmt::format("--port: expected with {}", api::protocol_name(protocol)));
         }
         return options.port.value_or(0);
     }
@@ -195,6 +204,12 @@ void say_where(const Inquiry& inquiry, const char* side, const End& end, const I
 Result<void> explain_pair(const Inquiry& inquiry, const End& from, const IpAddress& source,
                           const End& to, const IpAddress& target, const calc::Packet& packet) {
     auto& out = inquiry.context.out;
+    if (source == target) {
+        out << fmt::format(
+            "{} -> {} {}: allow\n  a workload reaches itself, whatever policy says\n",
+            source.text(), target.text(), flow_text(packet));
+        return {};
+    }
     const Sides now = judge(*inquiry.now, source, target, packet);
     const auto& calculator = inquiry.then ? *inquiry.then : *inquiry.now;
     const Sides sides = inquiry.then ? judge(calculator, source, target, packet) : now;
@@ -345,8 +360,9 @@ Result<void> run_explain(Context& context, const Options& options) {
     std::optional<ServiceRef> service;
     End from;
     End to;
-    TRY_ASSIGN(const uint16_t port, policy_port(options, *protocol));
+    uint16_t port = 0;
     if (flow) {
+        TRY_ASSIGN(port, policy_port(options, *protocol));
         TRY_ASSIGN(from, find_end(options.from, inquiry.objects));
         service = find_service(inquiry.objects, options.to);
         if (!service) {

@@ -3,10 +3,10 @@
 
 #include "agent/api/meta.h"
 #include "agent/api/policy.h"
-#include "agent/api/policy_reader.h"
 #include "agent/calc/feed.h"
 #include "agent/ctl/agent_client.h"
 #include "agent/ctl/manifest.h"
+#include "agent/ctl/validate.h"
 
 #include <fmt/format.h>
 
@@ -46,16 +46,6 @@ Result<std::vector<Resource>> read(Context& context, const std::vector<std::stri
     return read_manifests(options, context.in);
 }
 
-// Whether a policy is there under its own name too, and this is a form of it from before it was
-// moved: what agent/app/policy_names.h says of events.
-bool is_older_form(const PolicyObjects& objects, const datastore::Key& key, const json& object) {
-    if (!api::is_policy(key.kind) || !key.name.starts_with("default.")) {
-        return false;
-    }
-    const auto id = api::read_policy_name(key.kind, object);
-    return id && id->name != key.name && objects.contains({key.kind, key.ns, id->name});
-}
-
 } // namespace
 
 Result<PolicyObjects> read_policy_objects(Context& context) {
@@ -74,6 +64,9 @@ Result<void> put_manifests(PolicyObjects& objects, Context& context,
                            const std::vector<std::string>& files) {
     TRY_ASSIGN(auto resources, read(context, files));
     for (auto& resource : resources) {
+        if (auto good = validate_object(resource); !good) {
+            return Unexpected(good.error().within(resource.source)); // as apply would
+        }
         objects[resource.key] = std::move(resource.object);
     }
     return {};
@@ -96,7 +89,8 @@ compile(const PolicyObjects& objects, const std::set<IpAddress>& workloads, std:
     auto out = std::make_unique<calc::PolicyCalculator>(calc::CalculatorOptions{.node_name = ""});
     uint16_t index = 0;
     for (const auto& [key, object] : objects) {
-        if (is_older_form(objects, key, object)) {
+        const auto name = api::name_of_older_form(key.kind, key.name, object);
+        if (name && objects.contains({key.kind, key.ns, *name})) {
             continue;
         }
         if (auto fed = calc::feed(*out, key.kind, object); !fed) {

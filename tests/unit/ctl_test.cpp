@@ -209,6 +209,37 @@ TEST_F(CtlTest, ApplyOfAPodKeepsWhatTheNetworkWrote) {
               "ns          p          n1     10.0.0.1/32   cali0ad56bf5e97\n\n");
 }
 
+// kube-controllers moves a policy from default.NAME to NAME: for a while both are stored.
+TEST_F(CtlTest, APolicyThatIsStoredTwiceIsShownOnce) {
+    for (const char* stored : {"default.web", "web", "default.old"}) {
+        const json policy = {{"apiVersion", "crd.projectcalico.org/v1"},
+                             {"kind", "GlobalNetworkPolicy"},
+                             {"metadata", {{"name", stored}}},
+                             {"spec", {{"tier", "default"}, {"selector", "all()"}}}};
+        ASSERT_TRUE(store()->create({api::Kind::GlobalNetworkPolicy, "", stored}, policy));
+    }
+    const json shown = json::parse(run({"get", "gnp", "-o", "json"}).out);
+    ASSERT_EQ(shown["items"].size(), 2U);
+    EXPECT_EQ(shown["items"][0]["metadata"]["name"], "old");
+    EXPECT_EQ(shown["items"][1]["metadata"]["name"], "web");
+}
+
+TEST_F(CtlTest, ExplainNamesWhatItLacks) {
+    const auto explain = [&](std::vector<std::string> more) {
+        more.insert(more.begin(),
+                    {"policy", "explain", "--bpffs", "", "--from", "10.0.0.1", "--to", "10.0.0.2"});
+        return run(more);
+    };
+    EXPECT_NE(explain({}).err.find("--port: expected with TCP"), std::string::npos);
+    EXPECT_EQ(explain({"--port", "80"}).err, "");
+    EXPECT_EQ(explain({"--protocol", "icmp"}).err, "");
+    write("odd.yaml", "apiVersion: projectcalico.org/v3\nkind: GlobalNetworkPolicy\n"
+                      "metadata: {name: odd}\nspec: {selector: all(), mode: x}\n");
+    const Outcome odd = explain({"--port", "80", "--manifest", folder.file("odd.yaml")});
+    EXPECT_NE(odd.err.find("GlobalNetworkPolicy odd: spec.mode: unknown field"), std::string::npos)
+        << odd.err;
+}
+
 TEST_F(CtlTest, NodesInBothForms) {
     ASSERT_EQ(apply("{apiVersion: projectcalico.org/v3, kind: Node, metadata: {name: n1}, "
                     "spec: {bgp: {ipv4Address: 10.0.0.5/24, asNumber: 64513}}}")
