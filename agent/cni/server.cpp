@@ -31,6 +31,13 @@ std::string_view value_of(const WireRequest& wire, std::string_view name) {
     return {};
 }
 
+// Whether the other end has been closed, by a plugin that ended.
+bool is_gone(int fd) {
+    char byte = 0;
+    const ssize_t n = recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    return n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR);
+}
+
 } // namespace
 
 // One plugin process at the other end.
@@ -189,6 +196,12 @@ void CniServer::on_request(uint64_t id) {
     };
     if (!request) {
         answer(tl::unexpected(request.error()));
+        return;
+    }
+    if (is_gone(connection.fd.get())) {
+        // The runtime gave this call up and may have made the next one, which may have come first:
+        // an ADD after its DEL would stay for ever.
+        answer(tl::unexpected(CniError{Code::TryAgainLater, "the plugin is gone", {}}));
         return;
     }
     dispatch(std::move(*request), std::move(connection.netns), std::move(answer));

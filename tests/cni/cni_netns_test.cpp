@@ -430,6 +430,25 @@ TEST_F(Cni, agent_killed_in_the_middle) {
     }
 }
 
+// Its runtime gave it up, and its DEL may have been served before.
+TEST_F(Cni, call_of_a_plugin_that_is_gone_is_not_carried_out) {
+    start_agent();
+    kill(agent_, SIGSTOP);
+    const auto box = sandbox("pod-0", "c0");
+    {
+        RunningPlugin given_up(call("ADD", box));
+        usleep(300000); // until it has sent its request
+        kill(given_up.pid(), SIGKILL);
+        (void)given_up.wait();
+    }
+    kill(agent_, SIGCONT);
+    EXPECT_EQ(run("CHECK", box).code(), 3);
+    usleep(200000);
+    EXPECT_EQ(allocated(), 0);
+    EXPECT_EQ(records(), 0U);
+    EXPECT_FALSE(in_pod(box, "eth0"));
+}
+
 TEST_F(Cni, leftovers_of_a_reboot_are_collected) {
     start_agent();
     auto box = sandbox("pod-0", "c0");
