@@ -44,22 +44,24 @@ void Enforcer::flush_soon() {
     });
 }
 
-void Enforcer::forget(const std::string& interface) {
-    auto found = endpoints_.find(interface);
-    if (found == endpoints_.end()) {
+void Enforcer::forget(const std::string& interface, uint32_t ifindex) {
+    if (auto found = endpoints_.find(interface); found != endpoints_.end()) {
+        ifindex = found->second.ifindex;
+        calculator_.remove_local(interface);
+        endpoints_.erase(found);
+        endpoints_changed_ = true;
+        if (complete_) {
+            flush();
+        }
+    }
+    if (ifindex == 0) {
         return;
     }
-    calculator_.remove_local(interface);
-    endpoints_changed_ = true;
-    if (complete_) {
-        flush();
-    }
-    if (auto detached = loader_.detach(found->second.ifindex); !detached) {
+    if (auto detached = loader_.detach(ifindex); !detached) {
         log::get("enforcer")
             ->warn("programs stay on a device that goes device={} reason=\"{}\"", interface,
                    detached.error().text());
     }
-    endpoints_.erase(found);
 }
 
 void Enforcer::datastore_changed(bool complete) {

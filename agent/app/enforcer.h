@@ -31,7 +31,7 @@ public:
           cut_flows_(cut_flows) {}
 
     void enforce(const dataplane::LocalEndpoint& endpoint, Done done) override;
-    void forget(const std::string& interface) override;
+    void forget(const std::string& interface, uint32_t ifindex) override;
 
     [[nodiscard]] calc::PolicyCalculator& calculator() { return calculator_; }
 

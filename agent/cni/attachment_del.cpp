@@ -85,13 +85,14 @@ void Attachments::del_unknown(const CniRequest& request, UniqueFd netns,
     });
 }
 
-void Attachments::take_down(const Record& record, std::function<void()> done) {
+void Attachments::take_down(Record& record, std::function<void()> done) {
     const auto& endpoint = record.endpoint;
     if (endpoint.ifindex == 0 && record.state == RecordState::Releasing) {
         done();
         return;
     }
-    sink_.forget(endpoint.interface);
+    record.state = RecordState::Releasing; // a change of the pools does not enforce it again
+    sink_.forget(endpoint.interface, endpoint.ifindex);
     remover_->remove(
         endpoint.interface, endpoint.ifindex,
         [this, interface = endpoint.interface, done = std::move(done)](const Result<void>& gone) {

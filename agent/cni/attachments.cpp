@@ -210,12 +210,12 @@ Result<void> Attachments::restore() {
     for (Record& loaded : records) {
         const std::string interface = loaded.endpoint.interface;
         Record& record = records_[interface] = std::move(loaded);
-        slots_.set(record.endpoint.slot);
         const auto link = present.find(interface);
-        const bool there = record.boot_id == boot_id_ && link != present.end() &&
-                           link->second == record.endpoint.ifindex;
+        const bool named = record.boot_id == boot_id_ && link != present.end();
+        const bool there = named && link->second == record.endpoint.ifindex;
         if (record.state == RecordState::Ready && there) {
             ++restored;
+            slots_.set(record.endpoint.slot);
             sink_.enforce(record.endpoint, [log = log_, interface](Result<void> done) {
                 if (!done) {
                     log->error("endpoint is not enforced: {} interface={}", done.error().text(),
@@ -228,8 +228,12 @@ Result<void> Attachments::restore() {
         // An ADD that was not finished, a DEL that could not give everything back, or a pod that
         // the last boot of the machine took away.
         ++leftovers;
-        if (record.boot_id != boot_id_) {
+        record.endpoint.slot = 0; // it may be another one's by now
+        if (there || (named && record.state == RecordState::Adding)) {
+            record.endpoint.ifindex = link->second;
+        } else { // nothing to take down; a device of that name is somebody else's
             record.endpoint.ifindex = 0;
+            record.state = RecordState::Releasing;
         }
         lock(interface, [this, interface] {
             take_down(records_.at(interface), [this, interface] {

@@ -101,6 +101,10 @@ private:
     // attachment_add.cpp
     void begin_add(const AddPtr& add);
     void repeat_add(const AddPtr& add);
+    void make_anew(const AddPtr& add);
+    void release_former(const AddPtr& add);
+    // Not while the container's own former addresses are still taken: it would have them twice.
+    void fresh_unless_held(const AddPtr& add);
     void fresh_add(const AddPtr& add);
     void on_assigned(const AddPtr& add, Result<Workload> workload);
     void on_made(const AddPtr& add, Result<DeviceIds> ids);
@@ -116,8 +120,8 @@ private:
                    std::function<void()> done);
     void del_unknown(const CniRequest& request, UniqueFd netns, const std::string& interface,
                      std::function<void()> done);
-    // Forgets the endpoint and removes its device.
-    void take_down(const Record& record, std::function<void()> done);
+    // Forgets the endpoint and removes its device; from here on its state is Releasing.
+    void take_down(Record& record, std::function<void()> done);
     void free_addresses(const std::string& network, const std::string& container_id,
                         const std::string& ns, const std::string& pod, bool legacy,
                         std::function<void(Result<void>)> done);

@@ -8,6 +8,7 @@
 #include "agent/dataplane/local_endpoint.h"
 #include "base/result.h"
 
+#include <cstdint>
 #include <functional>
 #include <string>
 
@@ -25,8 +26,9 @@ public:
     // Programs attached, class and policy of all its addresses written. Comes again for the same
     // interface when facts change, and for every known endpoint after a restart.
     virtual void enforce(const dataplane::LocalEndpoint& endpoint, Done done) = 0;
-    // The endpoint is going: nothing of it is to be enforced any more. Not known: nothing happens.
-    virtual void forget(const std::string& interface) = 0;
+    // The endpoint is going: nothing of it is to be enforced any more. One that is not known may
+    // have programs on its device from before a restart. ifindex 0: no device is known.
+    virtual void forget(const std::string& interface, uint32_t ifindex) = 0;
 };
 
 } // namespace manx::cni

@@ -475,6 +475,25 @@ TEST_F(Cni, leftovers_of_a_reboot_are_collected) {
     EXPECT_TRUE(run("DEL", box).ok());
 }
 
+TEST_F(Cni, device_of_another_boot_is_somebody_elses) {
+    start_agent();
+    auto box = sandbox("pod-0", "c0");
+    ASSERT_TRUE(run("ADD", box).ok());
+    kill_agent(SIGKILL);
+    const std::string interface = api::workload_interface("default", "pod-0");
+    const std::string path = folder_ + "/state/endpoints/" + interface + ".json";
+    auto record = json::parse(std::ifstream(path));
+    record["bootID"] = "another";
+    std::ofstream(path) << record;
+    start_agent();
+    for (int i = 0; i < 200 && records() != 0; ++i) {
+        usleep(20000);
+    }
+    EXPECT_EQ(allocated(), 0);
+    EXPECT_EQ(records(), 0U);
+    EXPECT_TRUE(on_node(interface));
+}
+
 TEST_F(Cni, broken_state_is_set_aside) {
     std::filesystem::create_directory(folder_ + "/state/endpoints");
     std::ofstream(folder_ + "/state/endpoints/cali1.json") << "{";

@@ -30,7 +30,7 @@ public:
         loop_.post([done = std::move(done)] { done({}); });
     }
 
-    void forget(const std::string& /*interface*/) override {}
+    void forget(const std::string& /*interface*/, uint32_t /*ifindex*/) override {}
 
 private:
     manx::EventLoop& loop_;
