@@ -42,6 +42,14 @@ void Attachments::conclude(const AddPtr& add, Outcome outcome) {
 }
 
 void Attachments::begin_add(const AddPtr& add) {
+    // Before anything of an earlier attachment is touched.
+    if (!add->netns) {
+        conclude(add, tl::unexpected(CniError{Code::InvalidEnvironment,
+                                              "CNI_NETNS: " + add->request.netns +
+                                                  " is not a network namespace",
+                                              {}}));
+        return;
+    }
     const auto existing = records_.find(add->interface);
     if (existing == records_.end()) {
         fresh_add(add);
@@ -64,23 +72,59 @@ void Attachments::begin_add(const AddPtr& add) {
         return;
     }
     if (same_container) {
-        take_down(old,
-                  [this, add] { release_own(add->interface, [this, add] { fresh_add(add); }); });
+        make_anew(add);
         return;
     }
     // A newer sandbox of the same pod: it takes the device's name over. The addresses of the old
     // one are given back by its own DEL.
-    take_down(old, [this, add] {
-        if (const auto it = records_.find(add->interface); it != records_.end()) {
-            Record& last = it->second;
-            if (!last.endpoint.container_id.empty()) {
-                last.superseded.push_back({last.network, last.endpoint.container_id,
-                                           last.endpoint.container_interface,
-                                           last.state == RecordState::Releasing});
-            }
+    const bool deleted = old.state == RecordState::Releasing;
+    take_down(old, [this, add, deleted] {
+        Record& last = records_.at(add->interface);
+        if (!last.endpoint.container_id.empty()) {
+            last.superseded.push_back({last.network, last.endpoint.container_id,
+                                       last.endpoint.container_interface, deleted});
         }
-        fresh_add(add);
+        last.endpoint.container_id.clear();
+        release_former(add);
     });
+}
+
+// The container's attachment is not what it should be.
+void Attachments::make_anew(const AddPtr& add) {
+    take_down(records_.at(add->interface), [this, add] {
+        release_own(add->interface, [this, add] { fresh_unless_held(add); });
+    });
+}
+
+// The container may be one whose device a newer one had taken over; its addresses go first.
+void Attachments::release_former(const AddPtr& add) {
+    const auto& all = records_.at(add->interface).superseded;
+    const auto former = std::find_if(all.begin(), all.end(), [&](const Superseded& old) {
+        return old.container_id == add->request.attachment.container_id;
+    });
+    if (former == all.end()) {
+        fresh_add(add);
+        return;
+    }
+    const Superseded old = *former;
+    release_superseded(add->interface, old, [this, add] { fresh_unless_held(add); });
+}
+
+void Attachments::fresh_unless_held(const AddPtr& add) {
+    const auto& id = add->request.attachment.container_id;
+    if (const auto it = records_.find(add->interface); it != records_.end()) {
+        const auto& all = it->second.superseded;
+        if (it->second.endpoint.container_id == id ||
+            std::any_of(all.begin(), all.end(),
+                        [&](const auto& s) { return s.container_id == id; })) {
+            conclude(add, tl::unexpected(CniError{
+                              Code::TryAgainLater,
+                              "the addresses that the container had cannot be given back yet",
+                              {}}));
+            return;
+        }
+    }
+    fresh_add(add);
 }
 
 // The same container again: the same answer, if everything is still there.
@@ -102,9 +146,7 @@ void Attachments::repeat_add(const AddPtr& add) {
                               });
                 return;
             }
-            take_down(records_.at(add->interface), [this, add] {
-                release_own(add->interface, [this, add] { fresh_add(add); });
-            });
+            make_anew(add);
         });
     });
 }
@@ -145,12 +187,6 @@ void Attachments::fresh_add(const AddPtr& add) {
         undo_add(add, {Code::TryAgainLater,
                        "this node has the most workloads that it can have (" +
                            std::to_string(slots_.size() - 1) + ")",
-                       {}});
-        return;
-    }
-    if (!add->netns) {
-        undo_add(add, {Code::InvalidEnvironment,
-                       "CNI_NETNS: " + request.netns + " is not a network namespace",
                        {}});
         return;
     }

@@ -180,6 +180,41 @@ TEST_F(Cni, newer_sandbox_takes_over_and_the_old_one_leaves_it_alone) {
     EXPECT_EQ(records(), 0U);
 }
 
+TEST_F(Cni, old_sandbox_added_again_gives_its_former_addresses_back_first) {
+    start_agent();
+    const auto old_box = sandbox("pod-0", "old");
+    const auto new_box = sandbox("pod-0", "new");
+    ASSERT_TRUE(run("ADD", old_box).ok() && run("ADD", new_box).ok());
+    const auto again = run("ADD", old_box);
+    ASSERT_TRUE(again.ok()) << again.text;
+    EXPECT_EQ(allocated(), 4); // two of each
+    EXPECT_TRUE(in_pod(old_box, "eth0"));
+    EXPECT_FALSE(in_pod(new_box, "eth0"));
+    EXPECT_TRUE(run("DEL", old_box).ok());
+    EXPECT_EQ(allocated(), 2);
+    EXPECT_TRUE(run("DEL", new_box).ok());
+    EXPECT_EQ(allocated(), 0);
+    EXPECT_EQ(records(), 0U);
+}
+
+TEST_F(Cni, add_without_a_namespace_leaves_what_there_is_alone) {
+    start_agent();
+    const auto box = sandbox("pod-0", "c0");
+    const auto added = run("ADD", box);
+    ASSERT_TRUE(added.ok()) << added.text;
+    for (const char* container : {"c0", "c1"}) {
+        auto nowhere = call("ADD", box);
+        nowhere.container = container;
+        nowhere.netns = "/run/netns/no-such-namespace";
+        EXPECT_EQ(run_plugin(nowhere).code(), 4) << container;
+    }
+    EXPECT_TRUE(in_pod(box, "eth0"));
+    EXPECT_EQ(run("ADD", box).json, added.json);
+    EXPECT_TRUE(run("DEL", box).ok());
+    EXPECT_EQ(allocated(), 0);
+    EXPECT_EQ(records(), 0U);
+}
+
 TEST_F(Cni, check_finds_each_difference) {
     start_agent();
     const auto box = sandbox("pod-0", "c0");
