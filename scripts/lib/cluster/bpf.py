@@ -28,9 +28,9 @@ def reasons():
     return {int(n): name.lower().replace("_", " ") for name, n in found}
 
 
-def dump(node, name):
+def dump(node, name, maps=MAPS):
     """The entries of a map with field names, as bpftool -j gives them."""
-    done = node.run(["bpftool", "-j", "map", "dump", "pinned", f"{MAPS}/{name}"], check=False)
+    done = node.run(["bpftool", "-j", "map", "dump", "pinned", f"{maps}/{name}"], check=False)
     try:
         entries = json.loads(done.stdout)
     except ValueError:
