@@ -3,7 +3,9 @@
 
 #include "base/log.h"
 #include "loader/attach.h"
+#include "loader/netfilter.h"
 #include "loader/objects.h"
+#include "loader/pin.h"
 #include "maps/reason.h"
 
 #include <bpf/bpf.h>
@@ -31,6 +33,7 @@ namespace fs = std::filesystem;
 
 namespace {
 
+// Of a device.
 constexpr std::array kAllHooks{MANX_HOOK_FROM_WORKLOAD, MANX_HOOK_TO_WORKLOAD,
                                MANX_HOOK_FROM_UPLINK, MANX_HOOK_TO_UPLINK};
 
@@ -62,30 +65,6 @@ Result<void> check_bpffs(const std::string& path) {
                         " is not on a bpf file system: mount -t bpf bpf /sys/fs/bpf");
     }
     return {};
-}
-
-// Replaces the pin at path by one rename, so that there always is one.
-Result<void> replace_pin(int fd, const std::string& path) {
-    // bpffs refuses names with a dot.
-    const std::string fresh = path + "_next";
-    (void)unlink(fresh.c_str()); // of a process that was killed right here
-    if (bpf_obj_pin(fd, fresh.c_str()) < 0) {
-        return fail_errno("pin " + fresh);
-    }
-    if (rename(fresh.c_str(), path.c_str()) < 0) {
-        return fail_errno("rename pin to " + path);
-    }
-    return {};
-}
-
-Result<bool> remove_pin(const std::string& path) {
-    if (unlink(path.c_str()) == 0) {
-        return true;
-    }
-    if (errno == ENOENT) {
-        return false;
-    }
-    return fail_errno("remove pin " + path);
 }
 
 Result<std::vector<std::string>> list(const std::string& folder) {
@@ -140,17 +119,22 @@ struct Loader::State {
         return bpffs + "/links/" + link_name(ifindex, hook);
     }
 
+    [[nodiscard]] bool judges_to_host() const {
+        return programs.fds.contains(kHookPrograms.at(MANX_HOOK_TO_HOST));
+    }
+
     [[nodiscard]] int program(manx_hook hook) const {
         return programs.fds.at(kHookPrograms.at(hook)).get();
     }
 
     Result<void> open(const LoadOptions& options);
-    Result<void> adopt_or_load_programs(bool maps_adopted);
+    Result<void> adopt_or_load_programs(bool maps_adopted, bool netfilter);
     [[nodiscard]] Result<void> remove_build_markers() const;
     Result<void> seed_config();
     Result<void> start_expiry();
     Result<void> adopt_links();
     Result<void> forget_gone_uplinks();
+    void forget_drops(uint32_t ifindex, manx_hook hook);
     Result<void> attach(uint32_t ifindex, manx_hook hook);
     Result<void> detach(uint32_t ifindex, manx_hook hook);
     Result<void> write_config(const manx_config& config);
@@ -166,7 +150,8 @@ Result<void> Loader::State::open(const LoadOptions& options) {
     TRY_ASSIGN(OpenedMaps opened, open_maps(bpffs + "/maps", options.sizes));
     maps = std::move(opened.fds);
     TRY(seed_config());
-    TRY(adopt_or_load_programs(opened.all_adopted));
+    const bool netfilter = options.use_netfilter && has_netfilter_programs();
+    TRY(adopt_or_load_programs(opened.all_adopted, netfilter));
     tcx = !options.force_clsact && has_tcx(program(MANX_HOOK_FROM_WORKLOAD));
     workloads_by_tcx = options.workloads_by_tcx;
     TRY(start_expiry());
@@ -176,16 +161,16 @@ Result<void> Loader::State::open(const LoadOptions& options) {
 
 // Programs of this very build that are pinned, on maps that are all there, are the ones we would
 // load: the verifier has seen them. An empty folder named after the build says which are pinned.
-Result<void> Loader::State::adopt_or_load_programs(bool maps_adopted) {
+Result<void> Loader::State::adopt_or_load_programs(bool maps_adopted, bool netfilter) {
     const std::string marker = bpffs + "/" + kBuildPrefix + build_id();
     std::error_code error;
     if (maps_adopted && fs::exists(marker, error)) {
-        if (Result<LoadedPrograms> pinned = open_programs(bpffs + "/progs")) {
+        if (Result<LoadedPrograms> pinned = open_programs(bpffs + "/progs", netfilter)) {
             programs = std::move(*pinned);
             return {};
         }
     }
-    TRY_ASSIGN(programs, load_programs(maps));
+    TRY_ASSIGN(programs, load_programs(maps, netfilter));
     TRY(remove_build_markers());
     for (const auto& [name, fd] : programs.fds) {
         TRY(replace_pin(fd.get(), bpffs + "/progs/" + name));
@@ -247,6 +232,12 @@ Result<void> Loader::State::start_expiry() {
 Result<void> Loader::State::adopt_links() {
     TRY_ASSIGN(const std::vector<std::string> names, list(bpffs + "/links"));
     for (const std::string& name : names) {
+        if (is_to_host_link(name)) {
+            TRY(judges_to_host()
+                    ? loader::attach_to_host(bpffs + "/links", program(MANX_HOOK_TO_HOST))
+                    : detach_to_host(bpffs + "/links"));
+            continue;
+        }
         const std::string path = bpffs + "/links/" + name;
         uint32_t ifindex = 0;
         manx_hook hook{};
@@ -303,13 +294,17 @@ Result<void> Loader::State::detach(uint32_t ifindex, manx_hook hook) {
     if (interface_exists(ifindex)) {
         TRY(detach_clsact(ifindex, hook));
     }
-    // Counters of what is gone would be taken for those of the next interface with this index.
+    forget_drops(ifindex, hook);
+    return {};
+}
+
+// Counters of what is gone would be taken for those of the next interface with this index.
+void Loader::State::forget_drops(uint32_t ifindex, manx_hook hook) {
     for (uint16_t reason = 0; reason < MANX_REASON_MAX; reason++) {
         const manx_counter_key key{
             .ifindex = ifindex, .hook = static_cast<uint16_t>(hook), .reason = reason};
         (void)bpf_map_delete_elem(maps.at("manx_counters").get(), &key); // most are not there
     }
-    return {};
 }
 
 Loader::Loader(std::unique_ptr<State> state) : state_(std::move(state)) {
@@ -351,7 +346,16 @@ Result<void> Loader::detach(uint32_t ifindex) {
     for (const manx_hook hook : kAllHooks) {
         TRY(state_->detach(ifindex, hook));
     }
+    state_->forget_drops(ifindex, MANX_HOOK_TO_HOST);
     return {};
+}
+
+Result<bool> Loader::attach_to_host() {
+    if (!state_->judges_to_host()) {
+        return false;
+    }
+    TRY(loader::attach_to_host(state_->bpffs + "/links", state_->program(MANX_HOOK_TO_HOST)));
+    return true;
 }
 
 Result<std::vector<Attachment>> Loader::attachments() const {
@@ -372,6 +376,7 @@ Result<void> Loader::remove_all() {
         TRY(state_->detach(one.ifindex, one.hook));
     }
     TRY(detach_clsact_everywhere());
+    TRY(detach_to_host(state_->bpffs + "/links"));
     TRY(state_->remove_build_markers());
     for (const char* folder : {"/links", "/progs", "/maps"}) {
         TRY_ASSIGN(const std::vector<std::string> names, list(state_->bpffs + folder));

@@ -5,8 +5,9 @@
 // What is pinned outlives this process, and keeps forwarding: the destructor closes descriptors
 // only. Taking things down are explicit verbs: detach(), remove_all().
 //
-// Pins: <bpffs>/maps/<map>, <bpffs>/progs/<program>, <bpffs>/links/<ifindex>_<hook>; the empty
-// folder <bpffs>/build_<id> names the build whose programs are pinned.
+// Pins: <bpffs>/maps/<map>, <bpffs>/progs/<program>, <bpffs>/links/<ifindex>_<hook> and
+// links/to_host4, to_host6; the empty folder <bpffs>/build_<id> names the build whose programs are
+// pinned.
 //
 // Threading: one thread at a time. Two processes on one bpffs are not supported at a time, one
 // after the other is.
@@ -30,8 +31,8 @@ namespace manx::loader {
 inline constexpr const char* kDefaultBpffs = "/sys/fs/bpf/manx";
 
 // Program names, in the order of enum manx_hook.
-inline constexpr std::array<const char*, 4> kHookPrograms{"tc_from_workload", "tc_to_workload",
-                                                          "tc_from_uplink", "tc_to_uplink"};
+inline constexpr std::array<const char*, MANX_HOOKS> kHookPrograms{
+    "tc_from_workload", "tc_to_workload", "tc_from_uplink", "tc_to_uplink", "nf_to_host"};
 
 struct ProgramInfo {
     std::string name;
@@ -66,6 +67,9 @@ public:
     // Both hooks of an uplink, which must be an Ethernet device. From then on flows may be
     // redirected out of it. Idempotent.
     Result<void> attach_uplink(uint32_t ifindex);
+    // What this network namespace delivers to itself, both families. Idempotent. False: the kernel
+    // has no netfilter programs (before Linux 6.4), or the options say so.
+    Result<bool> attach_to_host();
     // Whatever is attached there; an interface that is gone is no error. Removes its drop
     // counters.
     Result<void> detach(uint32_t ifindex);

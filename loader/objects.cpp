@@ -2,7 +2,9 @@
 #include "loader/objects.h"
 
 #include "base/log.h"
+#include "loader/netfilter.h"
 #include "manx_maps.skel.h"
+#include "nf_to_host.skel.h"
 #include "tc_expiry.skel.h"
 #include "tc_from_uplink.skel.h"
 #include "tc_from_workload.skel.h"
@@ -30,6 +32,7 @@ using Object = UniqueHandle<bpf_object, bpf_object__close>;
 struct Embedded {
     const char* name;
     const void* (*bytes)(size_t*);
+    bool netfilter = false; // loaded where the kernel has such programs
 };
 
 constexpr std::array kPrograms{
@@ -38,6 +41,7 @@ constexpr std::array kPrograms{
     Embedded{"tc_from_uplink", tc_from_uplink_bpf__elf_bytes},
     Embedded{"tc_to_uplink", tc_to_uplink_bpf__elf_bytes},
     Embedded{"tc_expiry", tc_expiry_bpf__elf_bytes},
+    Embedded{"nf_to_host", nf_to_host_bpf__elf_bytes, true},
 };
 
 constexpr size_t kLogSize = size_t{1} << 20;
@@ -99,6 +103,16 @@ Result<Object> open_object(const Embedded& source, char* log, size_t log_size) {
         return fail(ErrorKind::Bug, std::string("open embedded object ") + source.name, errno);
     }
     return object;
+}
+
+// Debian 12's libbpf does not know the section.
+void set_netfilter(bpf_object* object) {
+    bpf_program* program = nullptr;
+    bpf_object__for_each_program(program, object) {
+        bpf_program__set_type(program, static_cast<bpf_prog_type>(kProgramTypeNetfilter));
+        bpf_program__set_expected_attach_type(program,
+                                              static_cast<bpf_attach_type>(kAttachTypeNetfilter));
+    }
 }
 
 std::string layout_text(uint32_t type, uint32_t key_size, uint32_t value_size) {
@@ -197,11 +211,17 @@ Result<OpenedMaps> open_maps(const std::string& folder, const MapSizes& sizes) {
     return opened;
 }
 
-Result<LoadedPrograms> load_programs(const FdTable& maps) {
+Result<LoadedPrograms> load_programs(const FdTable& maps, bool netfilter) {
     LoadedPrograms loaded;
     for (const Embedded& source : kPrograms) {
+        if (source.netfilter && !netfilter) {
+            continue;
+        }
         std::vector<char> log(kLogSize);
         TRY_ASSIGN(Object object, open_object(source, log.data(), log.size()));
+        if (source.netfilter) {
+            set_netfilter(object.get());
+        }
         bpf_map* map = nullptr;
         bpf_object__for_each_map(map, object.get()) {
             const auto ours = maps.find(std::string_view(bpf_map__name(map)));
@@ -230,9 +250,12 @@ Result<LoadedPrograms> load_programs(const FdTable& maps) {
     return loaded;
 }
 
-Result<LoadedPrograms> open_programs(const std::string& folder) {
+Result<LoadedPrograms> open_programs(const std::string& folder, bool netfilter) {
     LoadedPrograms loaded;
     for (const Embedded& source : kPrograms) {
+        if (source.netfilter && !netfilter) {
+            continue;
+        }
         const std::string path = folder + "/" + source.name;
         UniqueFd fd(bpf_obj_get(path.c_str()));
         if (!fd) {

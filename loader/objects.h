@@ -27,12 +27,12 @@ struct LoadedPrograms {
     std::vector<ProgramInfo> infos;
 };
 
-// Loads all programs on these maps; pins nothing. On failure the error carries the end of the
-// verifier's log.
-Result<LoadedPrograms> load_programs(const FdTable& maps);
+// Loads all programs on these maps, that of netfilter if the kernel can; pins nothing. On failure
+// the error carries the end of the verifier's log.
+Result<LoadedPrograms> load_programs(const FdTable& maps, bool netfilter);
 
 // The programs that are pinned in folder, by the same names; an error if one is missing.
-Result<LoadedPrograms> open_programs(const std::string& folder);
+Result<LoadedPrograms> open_programs(const std::string& folder, bool netfilter);
 
 // Tells this build's objects from another's: 16 hexadecimal digits.
 std::string build_id();

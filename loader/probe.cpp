@@ -3,6 +3,7 @@
 
 #include "base/unique_fd.h"
 #include "loader/attach.h"
+#include "loader/netfilter.h"
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
@@ -84,6 +85,9 @@ Result<Probe> probe() {
     }
     result.features.push_back(
         {"tcx", program && has_tcx(program.get()), false, "Linux 6.6; clsact is used without it"});
+    result.features.push_back({"BPF programs of type netfilter", has_netfilter_programs(), false,
+                               "Linux 6.4; without it a pod with an egress policy does not reach "
+                               "services whose backend is its own node"});
     return result;
 }
 

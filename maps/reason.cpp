@@ -42,8 +42,8 @@ constexpr std::array kReasons{
     Name{MANX_DROP_UNKNOWN_PROTOCOL, "drop_unknown_protocol"},
 };
 
-constexpr std::array<std::string_view, 4> kHooks{"from_workload", "to_workload", "from_uplink",
-                                                 "to_uplink"};
+constexpr std::array<std::string_view, MANX_HOOKS> kHooks{"from_workload", "to_workload",
+                                                          "from_uplink", "to_uplink", "to_host"};
 
 } // namespace
 

@@ -29,6 +29,7 @@
 #include "agent/cni/ipam_addresses.h"
 #include "agent/cni/server.h"
 #include "agent/dataplane/events.h"
+#include "agent/dataplane/host_guard.h"
 #include "agent/dataplane/host_links.h"
 #include "agent/dataplane/host_settings.h"
 #include "agent/dataplane/masquerade.h"
@@ -97,6 +98,7 @@ loader::LoadOptions load_options(const AgentConfig& config) {
     options.sizes.flows4 = config.flow_table_size;
     options.sizes.flows6 = config.flow_table_size / 2;
     options.force_clsact = config.attach_clsact;
+    options.use_netfilter = config.use_netfilter;
     return options;
 }
 
@@ -155,6 +157,7 @@ private:
         TRY_ASSIGN(auto live, loader_->config());
         live.flags = config_flags(config_);
         TRY(loader_->set_config(live));
+        TRY(judge_to_host());
         TRY_ASSIGN(table_writer_, dataplane::PinnedTables::open(config_.bpffs));
         tables_.emplace(*table_writer_);
         enforcer_.emplace(loop_, *loader_, *tables_, config_.node_name,
@@ -165,6 +168,22 @@ private:
                        return name != nullptr ? name->text() : std::to_string(rule);
                    }));
         return dataplane::apply_host_settings();
+    }
+
+    // What pods send to services of this very host: judged there, or dropped if it might be denied.
+    Result<void> judge_to_host() {
+        TRY_ASSIGN(judges_to_host_, loader_->attach_to_host());
+        if (judges_to_host_) {
+            // Of an earlier kernel or configuration; without nftables there is none.
+            (void)dataplane::set_host_guard(false);
+            return {};
+        }
+        TRY(dataplane::set_host_guard(true));
+        logger()->warn("pods with an egress policy do not reach services whose backend is this "
+                       "node itself reason=\"{}\"",
+                       config_.use_netfilter ? "the kernel has no netfilter programs (Linux 6.4)"
+                                             : "bpf.netfilter is false");
+        return {};
     }
 
     Result<void> serve_cni() {
@@ -587,6 +606,7 @@ private:
                 {"endpoints", std::move(endpoints)},
                 {"bgp", bgp_ ? to_json(bgp_->status()) : nlohmann::json(nullptr)},
                 {"packets", DataplaneReport(*loader_).totals()},
+                {"servicesOfThisHost", judges_to_host_ ? "judged" : "dropped unless unrestricted"},
                 {"tcx", loader_->uses_tcx()}};
     }
 
@@ -620,6 +640,10 @@ private:
               static_cast<double>(stats.classes));
         gauge(out, "manx_invalid_objects", "Objects that are not in force as they stand.",
               static_cast<double>(syncer_->invalid().size() + problems_.size()));
+        gauge(out, "manx_services_of_this_host_judged",
+              "1: policy judges pods' packets to services of their own node; 0: what policy might "
+              "deny is dropped.",
+              judges_to_host_ ? 1 : 0);
         gauge(out, "manx_ready", "1 when this node is ready.", not_ready().empty() ? 1 : 0);
         metrics::counter(out, "manx_datastore_updates_total", "Objects received.",
                          static_cast<double>(syncer_->updates()));
@@ -649,6 +673,7 @@ private:
     std::unique_ptr<bgp::BgpManager> bgp_;
     std::unique_ptr<NodeWriter> node_writer_;
     std::unique_ptr<Collector> collector_;
+    bool judges_to_host_ = false;
     dataplane::Masquerade masquerade_;
     std::string masquerade_trouble_;
     EventSource masquerade_retry_;
@@ -681,7 +706,7 @@ Result<void> remove_from_node(const AgentConfig& config) {
     TRY(loader.remove_all());
     dataplane::Masquerade masquerade;
     TRY(masquerade.apply({}, {}));
-    return {};
+    return dataplane::set_host_guard(false);
 }
 
 } // namespace manx::app

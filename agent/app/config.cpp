@@ -50,6 +50,7 @@ std::vector<KeySpec> keys(AgentConfig& c) {
          &c.default_endpoint_to_host_action,
          {"Accept", "Return", "Drop"}},
         {"bpf.clsact", &c.attach_clsact, {}},
+        {"bpf.netfilter", &c.use_netfilter, {}},
         {"bpf.flowTableSize", &c.flow_table_size, {}},
         {"policy.cutFlows", &c.cut_flows_on_policy_change, {}},
         {"policy.allowVXLANFromWorkloads", &c.allow_vxlan_from_workloads, {}},

@@ -31,6 +31,7 @@ struct AgentConfig {
     uint16_t health_port = 9099; // 0: off
     std::string log_level = "info";
     std::string default_endpoint_to_host_action = "Accept"; // Accept, Return, Drop
+    bool use_netfilter = true;                              // a program at LOCAL_IN where it can be
     bool attach_clsact = false;                             // clsact even where the kernel has tcx
     bool cut_flows_on_policy_change = false;
     bool allow_vxlan_from_workloads = false;

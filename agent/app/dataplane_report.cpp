@@ -13,8 +13,6 @@ namespace manx::app {
 
 namespace {
 
-constexpr int kHooks = 4;
-
 using Total = std::function<void(manx_hook, manx_reason, const manx_counter&)>;
 
 void for_each_total(const loader::Loader& loader, const Total& fn) {
@@ -22,7 +20,7 @@ void for_each_total(const loader::Loader& loader, const Total& fn) {
     if (!totals) {
         return;
     }
-    for (int h = 0; h < kHooks; h++) {
+    for (int h = 0; h < MANX_HOOKS; h++) {
         for (int r = 0; r < MANX_REASON_MAX; r++) {
             auto hook = static_cast<manx_hook>(h);
             auto reason = static_cast<manx_reason>(r);

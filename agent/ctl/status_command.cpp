@@ -62,9 +62,13 @@ void print_head(std::ostream& out, const json& status) {
         "Agent:       v{}, {}\n", text(status, "version"),
         flag(status, "ready") ? "ready" : "not ready: " + joined(under(status, "notReady"), "; "));
     std::string trouble = text(store, "trouble");
-    out << fmt::format("Datastore:   {}, {}{}\n\n", text(store, "path"),
+    out << fmt::format("Datastore:   {}, {}{}\n", text(store, "path"),
                        flag(store, "synced") ? "in sync" : "not in sync",
                        trouble.empty() ? "" : ": " + trouble);
+    if (std::string own = text(status, "servicesOfThisHost"); !own.empty()) {
+        out << fmt::format("Pods to services of this very node: {}\n", own);
+    }
+    out << "\n";
 }
 
 void print_bgp(std::ostream& out, const json& bgp) {

@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/dataplane/masquerade.h"
 
-#include "base/unique_fd.h"
+#include "agent/dataplane/nft.h"
 
 #include <fmt/format.h>
-
-#include <nftables/libnftables.h>
 
 namespace manx::dataplane {
 
@@ -53,15 +51,7 @@ Result<void> Masquerade::apply(const std::set<Cidr>& nat_pools, const std::set<C
     if (text == applied_) {
         return {};
     }
-    UniqueHandle<nft_ctx, nft_ctx_free> nft(nft_ctx_new(NFT_CTX_DEFAULT));
-    if (!nft || nft_ctx_buffer_error(nft.get()) != 0 || nft_ctx_buffer_output(nft.get()) != 0) {
-        return fail(ErrorKind::Library, "natOutgoing: nftables cannot be used");
-    }
-    if (nft_run_cmd_from_buffer(nft.get(), text.c_str()) != 0) {
-        return fail(ErrorKind::Library,
-                    fmt::format("natOutgoing: nftables refused table inet manx: {}",
-                                nft_ctx_get_error_buffer(nft.get())));
-    }
+    TRY(run_nft("natOutgoing, table inet manx", text));
     applied_ = std::move(text);
     return {};
 }

@@ -9,61 +9,28 @@
 /* Events per CPU and second; what is above is counted only. */
 #define EVENTS_PER_SECOND 256
 
-static __always_inline void count(struct __sk_buff *ctx, __u32 reason)
+static __always_inline void count(CONTEXT *ctx, __u32 reason)
 {
 	__u32 index = HOOK * MANX_REASON_MAX + reason;
 	struct manx_counter *total = bpf_map_lookup_elem(&manx_totals, &index);
 
 	if (total) {
 		total->packets++;
-		total->bytes += ctx->len;
+		total->bytes += packet_length(ctx);
 	}
 }
 
 /* The packet stays with the kernel, and no other program is to look at it. */
-static __always_inline int pass(struct __sk_buff *ctx, __u32 reason)
+static __always_inline int pass(CONTEXT *ctx, __u32 reason)
 {
 	count(ctx, reason);
-	return TC_ACT_OK;
+	return VERDICT_PASS;
 }
 
-/* Not ours: the kernel and other programs of this hook see it. */
-static __always_inline int leave(struct __sk_buff *ctx, __u32 reason)
-{
-	count(ctx, reason);
-	return TC_ACT_UNSPEC;
-}
-
-/* Volatile: clang would write half of it, which the verifier refuses for a context. */
-static __always_inline void set_mark(struct __sk_buff *ctx, __u32 mark)
-{
-	*(volatile __u32 *)&ctx->mark = (ctx->mark & ~MANX_MARK_MASK) | mark;
-}
-
-/* To the host stack; the hook that it leaves by lets it pass. */
-static __always_inline void approve(struct __sk_buff *ctx)
-{
-	set_mark(ctx, MANX_MARK_APPROVED);
-}
-
-/* Whether somebody only asks; see maps/abi/verdict.h. */
-static __always_inline int is_question(struct __sk_buff *ctx)
-{
-	return (ctx->mark & MANX_MARK_KIND) == MANX_MARK_QUESTION &&
-	       ctx->priority == MANX_QUESTION_PRIORITY;
-}
-
-static __always_inline int answer(struct __sk_buff *ctx, __u32 reason)
-{
-	ctx->cb[MANX_ANSWER_REASON] = reason;
-	ctx->cb[MANX_ANSWER_GIVEN] = 1;
-	return TC_ACT_SHOT;
-}
-
-__noinline int count_drop(struct __sk_buff *ctx, __u32 reason)
+__noinline int count_drop(CONTEXT *ctx, __u32 reason)
 {
 	struct manx_counter_key key = {
-		.ifindex = ctx->ifindex, .hook = HOOK, .reason = (__u16)reason};
+		.ifindex = device_of(ctx), .hook = HOOK, .reason = (__u16)reason};
 	struct manx_counter *counter;
 
 	if (is_question(ctx))
@@ -72,13 +39,13 @@ __noinline int count_drop(struct __sk_buff *ctx, __u32 reason)
 	counter = bpf_map_lookup_elem(&manx_counters, &key);
 	if (counter) {
 		counter->packets++;
-		counter->bytes += ctx->len;
+		counter->bytes += packet_length(ctx);
 	} else {
-		struct manx_counter first = {.packets = 1, .bytes = ctx->len};
+		struct manx_counter first = {.packets = 1, .bytes = packet_length(ctx)};
 
 		bpf_map_update_elem(&manx_counters, &key, &first, BPF_NOEXIST);
 	}
-	return TC_ACT_SHOT;
+	return VERDICT_DROP;
 }
 
 /* Whether this CPU may emit one more event in this second. */
@@ -108,10 +75,10 @@ struct event_input {
 	__u8 reason;
 };
 
-__noinline int emit(struct __sk_buff *ctx, const struct event_input *input)
+__noinline int emit(CONTEXT *ctx, const struct event_input *input)
 {
 	struct manx_event *event;
-	__u64 now = bpf_ktime_get_coarse_ns();
+	__u64 now = now_ns();
 
 	if (!input || is_question(ctx) || !may_emit(now))
 		return 0;
@@ -119,7 +86,7 @@ __noinline int emit(struct __sk_buff *ctx, const struct event_input *input)
 	if (!event)
 		return 0;
 	event->time_ns = now;
-	event->ifindex = ctx->ifindex;
+	event->ifindex = device_of(ctx);
 	event->rule = input->rule;
 	__builtin_memcpy(event->src, input->src, sizeof(event->src));
 	__builtin_memcpy(event->dst, input->dst, sizeof(event->dst));

@@ -1,36 +1,22 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
- * Everything that the four hooks share, for both families. A program defines HOOK, includes this,
- * and then its own template twice.
+ * Everything that the four tc hooks share, for both families. A program defines HOOK, includes
+ * this, and then its own template twice.
  */
 #pragma once
 
-#include "lib/count.bpf.h"
-#include "lib/flow.bpf.h"
-#include "lib/maps.bpf.h"
-#include "lib/parse4.bpf.h"
-#include "lib/parse6.bpf.h"
-#include "lib/policy.bpf.h"
+#include "lib/judge.bpf.h"
 #include "lib/rewrite.bpf.h"
+#include "lib/tc.bpf.h"
 
 #include "lib/family4.bpf.h"
-#include "lib/scratch.tmpl.h"
-#include "lib/endpoint.tmpl.h"
-#include "lib/ticket.tmpl.h"
-#include "lib/flow.tmpl.h"
 #include "lib/way.tmpl.h"
 #include "lib/related.tmpl.h"
-#include "lib/rejudge.tmpl.h"
 #include "lib/family_end.bpf.h"
 
 #include "lib/family6.bpf.h"
-#include "lib/scratch.tmpl.h"
-#include "lib/endpoint.tmpl.h"
-#include "lib/ticket.tmpl.h"
-#include "lib/flow.tmpl.h"
 #include "lib/way.tmpl.h"
 #include "lib/related.tmpl.h"
-#include "lib/rejudge.tmpl.h"
 #include "lib/family_end.bpf.h"
 
 /* What keeps a packet off the fast path whatever its flow says. */
@@ -43,10 +29,4 @@ static __always_inline int is_current(const struct manx_flow *flow,
 {
 	return flow->epoch == config->epoch && (!(config->flags & MANX_CONFIG_REJUDGE) ||
 						flow->policy_epoch == config->policy_epoch);
-}
-
-static __always_inline int needs_rejudgement(const struct manx_flow *flow,
-					     const struct manx_config *config)
-{
-	return (config->flags & MANX_CONFIG_REJUDGE) && flow->policy_epoch != config->policy_epoch;
 }

@@ -45,6 +45,16 @@ static __always_inline void FN(class_of)(struct manx_endpoint *endpoint, const A
 	}
 }
 
+/* The sides of a flow, seen from a packet of it. */
+static __always_inline void FN(meet)(const PACKET *p, struct FN(parties) * who)
+{
+	who->src = FN(find_endpoint)(&p->src);
+	who->dst = FN(find_endpoint)(&p->dst);
+	who->slot = NULL;
+	FN(class_of)(who->src, &p->src, &who->src_class);
+	FN(class_of)(who->dst, &p->dst, &who->dst_class);
+}
+
 /*
  * Egress of the source and ingress of the destination, as far as they are here. 0, or a drop
  * reason. A workload that talks to itself is not judged.
@@ -91,7 +101,7 @@ static __always_inline void FN(begin_judgement)(struct judgement *j, const PACKE
 	j->by_src = protocol | p->t.src_port;
 }
 
-__noinline int FN(report)(struct __sk_buff *ctx, const PACKET *p, __u32 rule, __u32 reason)
+__noinline int FN(report)(CONTEXT *ctx, const PACKET *p, __u32 rule, __u32 reason)
 {
 	struct event_input event = {.rule = rule, .family = FAMILY, .reason = (__u8)reason};
 
@@ -104,8 +114,7 @@ __noinline int FN(report)(struct __sk_buff *ctx, const PACKET *p, __u32 rule, __
 	return emit(ctx, &event);
 }
 
-static __always_inline int FN(drop)(struct __sk_buff *ctx, const PACKET *p, __u32 rule,
-				    __u32 reason)
+static __always_inline int FN(drop)(CONTEXT *ctx, const PACKET *p, __u32 rule, __u32 reason)
 {
 	FN(report)(ctx, p, rule, reason);
 	return count_drop(ctx, reason);

@@ -75,3 +75,9 @@ static __always_inline int opens_anew(const struct manx_flow *flow, __u8 side, _
 		return 0;
 	return (flow->flags & MANX_FLOW_ANSWERED) || !is_forward(flow, side) || is_closing(flow);
 }
+
+static __always_inline int needs_rejudgement(const struct manx_flow *flow,
+					     const struct manx_config *config)
+{
+	return (config->flags & MANX_CONFIG_REJUDGE) && flow->policy_epoch != config->policy_epoch;
+}

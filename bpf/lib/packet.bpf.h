@@ -4,13 +4,14 @@
  */
 #pragma once
 
-#include "lib/maps.bpf.h"
+/* A netfilter program has included its own. */
+#ifndef CONTEXT
+#include "lib/context_tc.bpf.h"
+#endif
 
-#include <linux/if_ether.h>
 #include <linux/in.h>
 #include <linux/ip.h>
 #include <linux/ipv6.h>
-#include <linux/pkt_cls.h>
 #include <linux/tcp.h>
 #include <bpf/bpf_endian.h>
 
@@ -48,7 +49,7 @@ struct transport {
 
 static __always_inline __u32 ticks(void)
 {
-	return bpf_ktime_get_coarse_ns() >> MANX_TICK_SHIFT;
+	return now_ns() >> MANX_TICK_SHIFT;
 }
 
 /* The first 16 bytes of a transport header, as far as they are there. */
@@ -84,11 +85,11 @@ static __always_inline void read_icmp(const struct transport_bytes *b, __u8 requ
  * 0, or MANX_DROP_MALFORMED where the header is cut short. near: a constant; offset is small enough
  * (the verifier's bound is 65,535) to read the packet in place.
  */
-static __always_inline int parse_transport(struct __sk_buff *ctx, __u32 offset, __u8 protocol,
+static __always_inline int parse_transport(CONTEXT *ctx, __u32 offset, __u8 protocol,
 					   struct transport *t, int near)
 {
-	void *data = (void *)(long)ctx->data;
-	void *end = (void *)(long)ctx->data_end;
+	void *data = packet_start(ctx);
+	void *end = packet_end(ctx);
 	struct transport_bytes copy;
 	struct transport_bytes *b = data + (near ? offset : 0);
 
@@ -99,7 +100,7 @@ static __always_inline int parse_transport(struct __sk_buff *ctx, __u32 offset, 
 	switch (protocol) {
 	case IPPROTO_TCP:
 		if (!near || (void *)(b + 1) > end) {
-			if (bpf_skb_load_bytes(ctx, offset, &copy, sizeof(copy)))
+			if (load_bytes(ctx, offset, &copy, sizeof(copy)))
 				return MANX_DROP_MALFORMED;
 			b = &copy;
 		}
@@ -112,7 +113,7 @@ static __always_inline int parse_transport(struct __sk_buff *ctx, __u32 offset, 
 	case IPPROTO_ICMP:
 	case IPPROTO_ICMPV6:
 		if (!near || (void *)&b->rest > end) {
-			if (bpf_skb_load_bytes(ctx, offset, &copy, 8))
+			if (load_bytes(ctx, offset, &copy, 8))
 				return MANX_DROP_MALFORMED;
 			b = &copy;
 		}

@@ -12,7 +12,7 @@
 #define IP4_MORE_FRAGMENTS 0x2000
 #define IP4_OFFSET	   0x1fff
 
-__noinline int parse_fragment4(struct __sk_buff *ctx, struct packet4 *p, __u32 frag, __u32 id)
+__noinline int parse_fragment4(CONTEXT *ctx, struct packet4 *p, __u32 frag, __u32 id)
 {
 	struct manx_frag4_key key = {.id = id};
 
@@ -34,31 +34,23 @@ __noinline int parse_fragment4(struct __sk_buff *ctx, struct packet4 *p, __u32 f
 	return fragment4(&key, &p->t);
 }
 
-/* 0, or MANX_DROP_MALFORMED. Afterwards the IPv4 header can be written. */
-static __always_inline int parse4(struct __sk_buff *ctx, struct packet4 *p)
+/* 0, or MANX_DROP_MALFORMED. Afterwards tc can write the IPv4 header. */
+static __always_inline int parse4(CONTEXT *ctx, struct packet4 *p)
 {
-	void *data = (void *)(long)ctx->data;
-	void *end = (void *)(long)ctx->data_end;
-	struct iphdr *ip = data + ETH_HLEN;
+	struct iphdr copy;
+	struct iphdr *ip = network_header(ctx, &copy, sizeof(copy));
 	__u32 header;
 	__u16 frag;
 
-	if ((void *)(ip + 1) > end) {
-		if (bpf_skb_pull_data(ctx, ETH_HLEN + sizeof(*ip)))
-			return MANX_DROP_MALFORMED;
-		data = (void *)(long)ctx->data;
-		end = (void *)(long)ctx->data_end;
-		ip = data + ETH_HLEN;
-		if ((void *)(ip + 1) > end)
-			return MANX_DROP_MALFORMED;
-	}
+	if (!ip)
+		return MANX_DROP_MALFORMED;
 	header = ip->ihl * 4;
 	if (ip->version != 4 || header < sizeof(*ip))
 		return MANX_DROP_MALFORMED;
 	p->src.addr = ip->saddr;
 	p->dst.addr = ip->daddr;
 	p->hops = ip->ttl;
-	p->transport_offset = ETH_HLEN + header;
+	p->transport_offset = NETWORK_OFFSET + header;
 	p->t.flags = header > sizeof(*ip) ? PKT_OPTIONS : 0;
 	p->now = ticks();
 	frag = bpf_ntohs(ip->frag_off);
@@ -73,7 +65,7 @@ static __always_inline int parse4(struct __sk_buff *ctx, struct packet4 *p)
 	} else {
 		__u8 protocol = ip->protocol;
 
-		if (parse_transport(ctx, ETH_HLEN + header, protocol, &p->t, 1))
+		if (parse_transport(ctx, NETWORK_OFFSET + header, protocol, &p->t, 1))
 			return MANX_DROP_MALFORMED;
 		p->side = make_key4(&p->key, &p->src, &p->dst, protocol, &p->t);
 		return 0;
@@ -81,11 +73,11 @@ static __always_inline int parse4(struct __sk_buff *ctx, struct packet4 *p)
 }
 
 /* The packet inside an ICMP error, at offset. Returns 0 where it cannot be read. */
-static __always_inline int parse_inner4(struct __sk_buff *ctx, __u32 offset, struct packet4 *inner)
+static __always_inline int parse_inner4(CONTEXT *ctx, __u32 offset, struct packet4 *inner)
 {
 	struct iphdr ip;
 
-	if (bpf_skb_load_bytes(ctx, offset, &ip, sizeof(ip)) || ip.version != 4 || ip.ihl < 5)
+	if (load_bytes(ctx, offset, &ip, sizeof(ip)) || ip.version != 4 || ip.ihl < 5)
 		return 0;
 	inner->src.addr = ip.saddr;
 	inner->dst.addr = ip.daddr;

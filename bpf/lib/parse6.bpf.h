@@ -42,7 +42,7 @@ struct extension_walk {
 };
 
 /* Walks to the transport header. 0, or MANX_DROP_MALFORMED. */
-__noinline int walk_extensions(struct __sk_buff *ctx, struct extension_walk *walk)
+__noinline int walk_extensions(CONTEXT *ctx, struct extension_walk *walk)
 {
 	if (!walk)
 		return MANX_DROP_MALFORMED;
@@ -62,7 +62,7 @@ __noinline int walk_extensions(struct __sk_buff *ctx, struct extension_walk *wal
 		default:
 			return 0;
 		}
-		if (bpf_skb_load_bytes(ctx, walk->offset, &header, sizeof(header)))
+		if (load_bytes(ctx, walk->offset, &header, sizeof(header)))
 			return MANX_DROP_MALFORMED;
 		if (walk->next == IP6_FRAGMENT) {
 			walk->offset += sizeof(header);
@@ -91,9 +91,9 @@ static __always_inline int has_extension(__u8 next)
 }
 
 /* Fills p->t and the key's protocol of a packet with extension headers. */
-__noinline int parse_extensions(struct __sk_buff *ctx, struct packet6 *p)
+__noinline int parse_extensions(CONTEXT *ctx, struct packet6 *p)
 {
-	struct extension_walk walk = {.offset = ETH_HLEN + sizeof(struct ipv6hdr)};
+	struct extension_walk walk = {.offset = NETWORK_OFFSET + sizeof(struct ipv6hdr)};
 
 	if (!p)
 		return MANX_DROP_MALFORMED;
@@ -128,29 +128,21 @@ static __always_inline int is_neighbor_traffic(const struct packet6 *p)
 	       (is_link_local6(&p->src) || is_unspecified6(&p->src));
 }
 
-/* 0, or MANX_DROP_MALFORMED. Afterwards the IPv6 header can be written. */
-static __always_inline int parse6(struct __sk_buff *ctx, struct packet6 *p)
+/* 0, or MANX_DROP_MALFORMED. Afterwards tc can write the IPv6 header. */
+static __always_inline int parse6(CONTEXT *ctx, struct packet6 *p)
 {
-	void *data = (void *)(long)ctx->data;
-	void *end = (void *)(long)ctx->data_end;
-	struct ipv6hdr *ip = data + ETH_HLEN;
+	struct ipv6hdr copy;
+	struct ipv6hdr *ip = network_header(ctx, &copy, sizeof(copy));
 	__u8 protocol;
 
-	if ((void *)(ip + 1) > end) {
-		if (bpf_skb_pull_data(ctx, ETH_HLEN + sizeof(*ip)))
-			return MANX_DROP_MALFORMED;
-		data = (void *)(long)ctx->data;
-		end = (void *)(long)ctx->data_end;
-		ip = data + ETH_HLEN;
-		if ((void *)(ip + 1) > end)
-			return MANX_DROP_MALFORMED;
-	}
+	if (!ip)
+		return MANX_DROP_MALFORMED;
 	if (ip->version != 6)
 		return MANX_DROP_MALFORMED;
 	__builtin_memcpy(&p->src, &ip->saddr, sizeof(p->src));
 	__builtin_memcpy(&p->dst, &ip->daddr, sizeof(p->dst));
 	p->hops = ip->hop_limit;
-	p->transport_offset = ETH_HLEN + sizeof(*ip);
+	p->transport_offset = NETWORK_OFFSET + sizeof(*ip);
 	p->t.flags = 0;
 	p->now = ticks();
 	protocol = ip->nexthdr;
@@ -159,7 +151,7 @@ static __always_inline int parse6(struct __sk_buff *ctx, struct packet6 *p)
 		if (parse_extensions(ctx, p))
 			return MANX_DROP_MALFORMED;
 		protocol = p->key.protocol;
-	} else if (parse_transport(ctx, ETH_HLEN + sizeof(*ip), protocol, &p->t, 1)) {
+	} else if (parse_transport(ctx, NETWORK_OFFSET + sizeof(*ip), protocol, &p->t, 1)) {
 		return MANX_DROP_MALFORMED;
 	}
 	if (protocol == IPPROTO_ICMPV6 && is_neighbor_traffic(p))
@@ -169,12 +161,12 @@ static __always_inline int parse6(struct __sk_buff *ctx, struct packet6 *p)
 }
 
 /* The packet inside an ICMPv6 error, at offset. Returns 0 where it cannot be read. */
-static __always_inline int parse_inner6(struct __sk_buff *ctx, __u32 offset, struct packet6 *inner)
+static __always_inline int parse_inner6(CONTEXT *ctx, __u32 offset, struct packet6 *inner)
 {
 	struct extension_walk walk = {.offset = offset + sizeof(struct ipv6hdr)};
 	struct ipv6hdr ip;
 
-	if (bpf_skb_load_bytes(ctx, offset, &ip, sizeof(ip)) || ip.version != 6)
+	if (load_bytes(ctx, offset, &ip, sizeof(ip)) || ip.version != 6)
 		return 0;
 	__builtin_memcpy(&inner->src, &ip.saddr, sizeof(inner->src));
 	__builtin_memcpy(&inner->dst, &ip.daddr, sizeof(inner->dst));

@@ -112,13 +112,3 @@ static __always_inline void judge_staged(__u32 set, __u32 class_id, const struct
 	if (set >= MANX_SET_FIRST && !j->question)
 		judge_set(set, class_id, MANX_DROP_POLICY_EGRESS, &staged);
 }
-
-/* The end of a question that was judged; reason: of the drop, or 0. */
-static __always_inline int answer_judged(struct __sk_buff *ctx, const struct judgement *j,
-					 __u32 reason)
-{
-	ctx->cb[MANX_ANSWER_EGRESS_RULE] = j->egress_rule;
-	ctx->cb[MANX_ANSWER_INGRESS_RULE] = j->ingress_rule;
-	ctx->cb[MANX_ANSWER_LOG] = j->log != 0;
-	return answer(ctx, reason);
-}

@@ -109,16 +109,6 @@ static __noinline int FN(resolve)(struct __sk_buff *ctx, const PACKET *p,
 	return 0;
 }
 
-/* The sides of a flow, seen from a packet of it. */
-static __always_inline void FN(meet)(const PACKET *p, struct FN(parties) * who)
-{
-	who->src = FN(find_endpoint)(&p->src);
-	who->dst = FN(find_endpoint)(&p->dst);
-	who->slot = NULL;
-	FN(class_of)(who->src, &p->src, &who->src_class);
-	FN(class_of)(who->dst, &p->dst, &who->dst_class);
-}
-
 /*
  * Routes or endpoints have changed, or this direction has not been resolved yet: writes the flow
  * anew with its ways as they are now, and finds it again.

@@ -1,6 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /* Template of tc_from_workload: what a workload of this node sends. */
 
+static __always_inline int FN(defer)(struct __sk_buff *ctx, const struct manx_endpoint *src,
+				     const struct manx_config *config)
+{
+	__u32 mark = MANX_MARK_DEFERRED;
+
+	if (src->egress_set == MANX_SET_ALLOW && !(config->flags & MANX_CONFIG_HOST_DROP))
+		mark |= MANX_MARK_HOST_ALLOWED;
+	mark |= (__u32)(src->slot & (MANX_SLOTS - 1)) << MANX_MARK_SLOT_SHIFT;
+	set_mark(ctx, mark);
+	return pass(ctx, MANX_PASS_DEFERRED);
+}
+
 /* The first packet of a flow: who sends to whom, may they, and which way. */
 __noinline int FN(open_flow)(struct __sk_buff *ctx, __u32 live, __u32 created)
 {
@@ -31,9 +43,7 @@ __noinline int FN(open_flow)(struct __sk_buff *ctx, __u32 live, __u32 created)
 		/* Judged where it leaves the stack, when its destination is known. */
 		if (is_question(ctx))
 			return answer(ctx, MANX_PASS_DEFERRED);
-		set_mark(ctx, MANX_MARK_DEFERRED | (__u32)(who.src->slot & (MANX_SLOTS - 1))
-							   << MANX_MARK_SLOT_SHIFT);
-		return pass(ctx, MANX_PASS_DEFERRED);
+		return FN(defer)(ctx, who.src, config);
 	}
 	if (p->t.flags & PKT_NO_PORTS)
 		return FN(drop)(ctx, p, 0, MANX_DROP_NO_FLOW);

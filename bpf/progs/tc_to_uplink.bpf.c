@@ -22,7 +22,7 @@ int tc_to_uplink(struct __sk_buff *ctx)
 	if ((ctx->mark & MANX_MARK_KIND) == MANX_MARK_APPROVED)
 		return pass(ctx, MANX_PASS_FROM_STACK);
 	/* This host's own: what is forwarded has a device that it came from. */
-	if (!ctx->ingress_ifindex && (ctx->mark & MANX_MARK_KIND) != MANX_MARK_DEFERRED)
+	if (!ctx->ingress_ifindex && !is_deferred(ctx->mark))
 		return leave(ctx, MANX_PASS_NOT_OURS);
 	switch (ctx->protocol) {
 	case bpf_htons(ETH_P_IP):

@@ -15,13 +15,11 @@ __noinline int FN(open_flow)(struct __sk_buff *ctx, __u32 live, __u32 created)
 	who.slot = NULL;
 	who.dst = NULL;
 	who.src = FN(find_endpoint)(&p->src);
-	if ((ctx->mark & MANX_MARK_KIND) == MANX_MARK_DEFERRED) {
-		__u32 slot;
-
-		who.slot = FN(deferred_from)(ctx, &slot);
+	if (is_deferred(ctx->mark)) {
+		who.slot = deferred_from(ctx->mark);
 		if (!who.slot)
 			return FN(drop)(ctx, p, 0, MANX_DROP_NOT_READY);
-		slot_and_flags = (MANX_FLOW_BY_SLOT << 16) | slot;
+		slot_and_flags = (MANX_FLOW_BY_SLOT << 16) | slot_of(ctx->mark);
 	} else if (!who.src) {
 		return leave(ctx, MANX_PASS_NOT_OURS);
 	} else if (who.src->ifindex != ctx->ingress_ifindex) {

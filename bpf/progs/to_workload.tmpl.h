@@ -5,7 +5,7 @@ __noinline int FN(open_flow)(struct __sk_buff *ctx, __u32 live, __u32 created)
 {
 	const PACKET *p = FN(scratch)();
 	const struct manx_config *config = get_config();
-	int deferred = (ctx->mark & MANX_MARK_KIND) == MANX_MARK_DEFERRED;
+	int deferred = is_deferred(ctx->mark);
 	int from_host = !ctx->ingress_ifindex;
 	__u32 slot_and_flags = 0;
 	struct FN(parties) who;
@@ -22,12 +22,10 @@ __noinline int FN(open_flow)(struct __sk_buff *ctx, __u32 live, __u32 created)
 				 : FN(drop)(ctx, p, 0, MANX_DROP_NOT_READY);
 	FN(begin_judgement)(&j, p);
 	if (deferred) {
-		__u32 slot;
-
-		who.slot = FN(deferred_from)(ctx, &slot);
+		who.slot = deferred_from(ctx->mark);
 		if (!who.slot)
 			return FN(drop)(ctx, p, 0, MANX_DROP_NOT_READY);
-		slot_and_flags = (MANX_FLOW_BY_SLOT << 16) | slot;
+		slot_and_flags = (MANX_FLOW_BY_SLOT << 16) | slot_of(ctx->mark);
 	} else if (from_host) {
 		/* This host reaches its own workloads, always. */
 		slot_and_flags = MANX_FLOW_FROM_HOST << 16;
@@ -53,6 +51,13 @@ __noinline int FN(open_flow)(struct __sk_buff *ctx, __u32 live, __u32 created)
 		return answer_judged(ctx, &j, reason);
 	if (reason)
 		return FN(drop)(ctx, p, j.rule, reason);
+	/*
+	 * This host's answer, translated back: its flow is that of the backend's address. One of
+	 * the service's would let the workload's packets pass whatever backend they get.
+	 */
+	if (from_host && (who.src_class.flags & MANX_CLASS_SERVICE) &&
+	    (p->t.tcp_flags & (TCP_SYN | TCP_ACK)) != TCP_SYN)
+		return pass(ctx, MANX_PASS_FROM_STACK);
 	if (FN(write_stack_flow)(p, config, &j, live, created, &who, slot_and_flags))
 		return FN(drop)(ctx, p, j.rule, MANX_DROP_FLOW_TABLE_FULL);
 	if (j.log)

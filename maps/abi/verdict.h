@@ -13,7 +13,9 @@ enum manx_hook {
 	MANX_HOOK_TO_WORKLOAD = 1,
 	MANX_HOOK_FROM_UPLINK = 2,
 	MANX_HOOK_TO_UPLINK = 3,
+	MANX_HOOK_TO_HOST = 4, /* no tc hook: deferred packets that netfilter delivers here */
 };
+#define MANX_HOOKS 5
 
 enum manx_reason {
 	MANX_REASON_NONE = 0,
@@ -53,7 +55,7 @@ enum manx_reason {
  * per packet is what the established path cannot afford. The loader removes the entries of an
  * interface that it detaches.
  */
-#define MANX_TOTALS (4 * MANX_REASON_MAX)
+#define MANX_TOTALS (MANX_HOOKS * MANX_REASON_MAX)
 
 struct manx_counter_key {
 	__u32 ifindex;
@@ -75,8 +77,13 @@ struct manx_counter {
 #define MANX_MARK_APPROVED 0x10000000U /* judged: let it pass */
 #define MANX_MARK_DEFERRED                                                                         \
 	0x20000000U /* egress policy still to be judged; slot in MANX_MARK_SLOT */
-#define MANX_MARK_SLOT	     0x0fff0000U
-#define MANX_MARK_SLOT_SHIFT 16
+/*
+ * With MANX_MARK_DEFERRED: the sender may reach its own host whatever the address becomes. Where
+ * nothing can judge what is delivered here, what lacks this bit is dropped there.
+ */
+#define MANX_MARK_HOST_ALLOWED 0x40000000U
+#define MANX_MARK_SLOT	       0x0fff0000U
+#define MANX_MARK_SLOT_SHIFT   16
 
 /*
  * A question: a made packet that BPF_PROG_TEST_RUN gives to a program, with this mark and this

@@ -25,11 +25,11 @@ protected:
         node_.set_policy(kSet + 1, MANX_CLASS_ANY, {{.rule = 7}});
     }
 
-    // What a sends to the service's address.
-    void defer(const Layer& transport) {
+    // What a sends to the service's address; more: of its mark.
+    void defer(const Layer& transport, uint32_t more = 0) {
         const Outcome out =
             from(kCaliA, between(at().a, at().service, transport), TC_ACT_OK, MANX_PASS_DEFERRED);
-        EXPECT_EQ(out.mark, deferred(1));
+        EXPECT_EQ(out.mark, deferred(1) | more);
     }
 };
 
@@ -110,11 +110,43 @@ TEST_P(StackTest, MasqueradedSourceIsKnownByItsSlot) {
 
 TEST_P(StackTest, ServiceIngressSeesTheWorkloadsClass) {
     deny_ingress_to_b(kClassA);
-    defer(tcp(1000, 443, kSyn));
+    defer(tcp(1000, 443, kSyn), MANX_MARK_HOST_ALLOWED);
     leaves(kCaliB, between(at().a, at().b, tcp(1000, 8443, kSyn)), TC_ACT_SHOT,
-           MANX_DROP_POLICY_INGRESS, kCaliA, deferred(1));
+           MANX_DROP_POLICY_INGRESS, kCaliA, deferred(1) | MANX_MARK_HOST_ALLOWED);
     leaves(kCaliB, between(at().host, at().b, tcp(40000, 8443, kSyn)), TC_ACT_SHOT,
            MANX_DROP_POLICY_INGRESS, kCaliA, deferred(1));
+}
+
+TEST_P(StackTest, TheMarkSaysWhetherThisHostMayBeReached) {
+    defer(udp(1, 2), MANX_MARK_HOST_ALLOWED);
+    leaves(kUplink, between(at().a, at().remote, udp(1, 2)), TC_ACT_OK, MANX_PASS_FROM_STACK,
+           kCaliA, deferred(1) | MANX_MARK_HOST_ALLOWED);
+    Workload workload = a();
+    workload.staged_egress = kSet;
+    node_.put(workload);
+    defer(udp(1, 2), MANX_MARK_HOST_ALLOWED);
+    node_.set_flags(MANX_CONFIG_HOST_DROP);
+    defer(udp(1, 2));
+    node_.set_flags(0);
+    deny_egress_to(kClassRemote);
+    defer(udp(1, 2));
+}
+
+TEST_P(StackTest, AnAnswerOfThisHostOpensNoFlowOfTheServicesAddress) {
+    deny_egress_to(kClassRemote);
+    leaves(kCaliA, between(at().service, at().a, tcp(443, 1000, kSyn | kAck)), TC_ACT_OK,
+           MANX_PASS_FROM_STACK, 0);
+    EXPECT_FALSE(node_.new_flow(at().service, at().a, kTcp, 443, 1000));
+    defer(tcp(1000, 443)); // so that what is next is judged by its backend
+    leaves(kUplink, between(at().a, at().remote, tcp(1000, 8443)), TC_ACT_SHOT,
+           MANX_DROP_POLICY_EGRESS, kCaliA, deferred(1));
+    leaves(kCaliA, between(at().service, at().a, udp(53, 1000)), TC_ACT_OK, MANX_PASS_FROM_STACK,
+           0);
+    defer(udp(1000, 53));
+    // A connection that this host opens with such an address of its own is its own.
+    leaves(kCaliA, between(at().service, at().a, tcp(40000, 80, kSyn)), TC_ACT_OK,
+           MANX_PASS_FROM_STACK, 0);
+    to_stack(kCaliA, between(at().a, at().service, tcp(80, 40000, kSyn | kAck)));
 }
 
 TEST_P(StackTest, HairpinThroughAServiceIsAllowed) {

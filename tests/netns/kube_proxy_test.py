@@ -8,7 +8,6 @@ TCP and UDP in both families: who answers, and whom it saw, must be what kube-pr
 policy sees the backend, not the service. Exit status 0 passed, 1 failed, 77 skipped.
 """
 
-import hashlib
 import os
 import sys
 import time
@@ -16,194 +15,26 @@ import time
 ROOT = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
 sys.path.insert(0, os.path.join(ROOT, "scripts", "lib"))
 
-import policy_lab  # noqa: E402
-from cluster import host, kube_proxy, probe  # noqa: E402
+import kube_proxy_host  # noqa: E402
+from cluster import host, kube_proxy  # noqa: E402
 from cluster.errors import ClusterError  # noqa: E402
-from cluster.objects import Objects  # noqa: E402
+from kube_proxy_bench import (  # noqa: E402
+    BOTH,
+    CLIENT,
+    FAR,
+    NEAR,
+    NEAR_LOCAL,
+    NONE,
+    OWN,
+    PORT,
+    Bench,
+    blocks,
+    cluster_ip,
+    external_ip,
+    k8s_policy,
+)
 
 MODES = ("iptables", "nftables", "ipvs")
-CIDRS = {4: "10.50.0.0/16", 6: "fd50::/64"}
-PORT = 8080  # of every service; its backends serve port 80
-PROTOCOLS = ("tcp", "udp")
-CLIENT = "client"
-SILENCE, PATIENCE = 0.5, 8.0
-
-
-class Service:
-    """A service with addresses of both families, by its number."""
-
-    def __init__(self, number, name, backends, local=False):
-        self.number, self.name, self.backends, self.local = number, name, backends, local
-        self.address = {4: f"10.96.1.{number}", 6: f"fd96::1:{number}"}
-        self.external = {4: f"192.0.2.{number}", 6: f"2001:db8:96::{number}"}
-
-    def node_port(self, protocol):
-        return 30000 + 10 * self.number + PROTOCOLS.index(protocol)
-
-    def objects(self, pods):
-        yield {
-            "apiVersion": "v1",
-            "kind": "Service",
-            "metadata": {"name": self.name, "namespace": "x"},
-            "spec": {
-                "type": "NodePort",
-                "clusterIP": self.address[4],
-                "clusterIPs": list(self.address.values()),
-                "ipFamilies": ["IPv4", "IPv6"],
-                "externalIPs": list(self.external.values()),
-                "externalTrafficPolicy": "Local" if self.local else "Cluster",
-                "ports": [
-                    {
-                        "name": p,
-                        "protocol": p.upper(),
-                        "port": PORT,
-                        "targetPort": 80,
-                        "nodePort": self.node_port(p),
-                    }
-                    for p in PROTOCOLS
-                ],
-            },
-        }
-        for family in (4, 6):
-            yield {
-                "apiVersion": "discovery.k8s.io/v1",
-                "kind": "EndpointSlice",
-                "metadata": {
-                    "name": f"{self.name}-{family}",
-                    "namespace": "x",
-                    "labels": {"kubernetes.io/service-name": self.name},
-                },
-                "addressType": f"IPv{family}",
-                "endpoints": [
-                    {
-                        "addresses": [pods[b].addresses[family]],
-                        "conditions": {"ready": True},
-                        "nodeName": pods[b].node.name,
-                    }
-                    for b in self.backends
-                ],
-                "ports": [{"name": p, "protocol": p.upper(), "port": 80} for p in PROTOCOLS],
-            }
-
-
-# x/a is on node n1, x/c on n2.
-NEAR = Service(1, "near", ["x/a"])
-FAR = Service(2, "far", ["x/c"])
-NEAR_LOCAL = Service(3, "near-local", ["x/a"], local=True)
-BOTH = Service(4, "both", ["x/a", "x/c"])
-NONE = Service(5, "none", [])
-SERVICES = (NEAR, FAR, NEAR_LOCAL, BOTH, NONE)
-
-OWN = "own"  # the asker's own address is what the backend sees
-
-
-class Bench:
-    def __init__(self, mode, binaries):
-        digest = hashlib.sha256(f"{mode} {os.getpid()}".encode()).hexdigest()[:8]
-        self.mode = mode
-        self.lab = policy_lab.Lab(f"t{digest}", binaries, policy_lab.world())
-        self.failed, self.asked, self.client = 0, 0, {}
-
-    def up(self):
-        lab = self.lab
-        lab.up()
-        items = [o for s in SERVICES for o in s.objects(lab.pods)]
-        lab.cluster.apply(items, "services")
-        for node in lab.cluster.nodes:
-            kube_proxy.install(self.mode, node, Objects(items), CIDRS)
-        self.start_client()
-        lab.cluster.wait_for_sync()
-
-    def start_client(self):
-        """The switch between the nodes is the client outside; it knows the way to external
-        addresses, and no way to pods."""
-        router = self.lab.cluster.routers[0]
-        self.client = {f: str(router.router.address(f)) for f in (4, 6)}
-        first = self.lab.addresses["n1"]
-        ways = {s.external[f]: first[f] for s in SERVICES for f in (4, 6)}
-        host.ip(router.netns, [f"route add {a} via {via}" for a, via in ways.items()])
-        prober = self.lab.add_prober(CLIENT, router.netns)
-        prober.order({"serve": {"name": CLIENT, "addresses": list(self.client.values())}})
-
-    def address(self, title, family):
-        return self.client[family] if title == CLIENT else self.lab.addresses[title][family]
-
-    def check(self, what, rows):
-        """Rows of (asker, target, port, answerers, seen), in both families and protocols. target
-        and port may be functions of family and protocol; seen: a title, OWN, or None: anything;
-        answerers: who may answer; (): silence; "refused": an error that says so."""
-        asked = []
-        for asker, target, port, answerers, seen in rows:
-            for family in (4, 6):
-                for protocol in PROTOCOLS:
-                    question = probe.Question(
-                        asker,
-                        protocol,
-                        self.address(asker, family),
-                        target(family),
-                        port(protocol) if callable(port) else port,
-                        PATIENCE if answerers else SILENCE,
-                    )
-                    wanted = asker if seen == OWN else seen
-                    question.note = {
-                        "wanted": answerers,
-                        "seen": self.address(wanted, family) if wanted else None,
-                    }
-                    asked.append(question)
-        probe.ask_all(self.lab.probers, asked)
-        wrong = [q for q in asked if not is_as_wanted(q)]
-        self.asked += len(asked)
-        self.failed += bool(wrong)
-        print(f"{'FAILED' if wrong else 'ok'}: {what}, {len(asked)} questions")
-        for q in wrong[:12]:
-            print(
-                f"  {q.asker} -> {q.target} {q.protocol}:{q.port}: wanted {q.note}, got {q.answer}"
-            )
-        return asked
-
-    def under(self, *policies):
-        """Puts policies in force, in place of those of the last call."""
-        self.lab.restore()
-        if policies:
-            self.lab.apply(list(policies))
-        self.lab.cluster.wait_for_sync()
-
-    def node(self, name):
-        return lambda family: self.address(name, family)
-
-
-def is_as_wanted(question):
-    wanted, answer = question.note["wanted"], question.answer
-    if wanted == "refused":
-        return answer["outcome"] == "refused"
-    if not wanted:
-        return answer["outcome"] == "silent"
-    return (
-        answer["outcome"] == "answered"
-        and answer["by"] in wanted
-        and question.note["seen"] in (None, answer["seen"])
-    )
-
-
-def cluster_ip(service):
-    return lambda family: service.address[family]
-
-
-def external_ip(service):
-    return lambda family: service.external[family]
-
-
-def k8s_policy(name, namespace, pod, **spec):
-    return {
-        "apiVersion": "networking.k8s.io/v1",
-        "kind": "NetworkPolicy",
-        "metadata": {"name": name, "namespace": namespace},
-        "spec": {"podSelector": {"matchLabels": {"pod": pod}}, **spec},
-    }
-
-
-def blocks(*cidrs):
-    return [{"ipBlock": {"cidr": c}} for c in cidrs]
 
 
 def case_without_policy(b):
@@ -459,6 +290,7 @@ def case_streams(b):
 
 
 CASES = [f for n, f in list(globals().items()) if n.startswith("case_")]
+CASES += kube_proxy_host.CASES
 
 
 def main(mode, build_folder=os.path.join(ROOT, "build", "release")):

@@ -13,8 +13,8 @@ VERDICTS = os.path.join(ROOT, "maps", "abi", "verdict.h")
 MAPS = "/sys/fs/bpf/manx/maps"
 
 # Of maps/abi/verdict.h and flow.h.
-HOOKS = ("from workload", "to workload", "from uplink", "to uplink")
-FROM_WORKLOAD, TO_WORKLOAD, FROM_UPLINK, TO_UPLINK = range(4)
+HOOKS = ("from workload", "to workload", "from uplink", "to uplink", "to host")
+FROM_WORKLOAD, TO_WORKLOAD, FROM_UPLINK, TO_UPLINK, TO_HOST = range(5)
 REASONS = 64
 FLOW_ANSWERED = 2
 POLICY_DROPS = (32, 33, 40)
