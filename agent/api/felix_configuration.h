@@ -8,13 +8,22 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 namespace manx::api {
 
 // Absent fields say nothing: a more general object, or the agent's own configuration, does.
-// An annotation config.projectcalico.org/<FieldName> wins over the field.
+// An annotation config.projectcalico.org/<FieldName> wins over the field. Words are spelled as
+// here, however the object has them. A field that cannot be read is absent, and one of the
+// problems; the others hold.
 struct FelixConfiguration {
+    struct Problem {
+        std::string field;
+        std::string text; // names the field and what was expected
+    };
+
     ObjectMeta meta;
+    std::vector<Problem> problems;
     std::string node_selector; // of objects that are neither default nor node.<node>
     std::optional<std::string> default_endpoint_to_host_action; // Drop, Accept, Return
     std::optional<std::string> log_severity_screen;
@@ -38,6 +47,11 @@ struct FelixConfiguration {
     std::optional<uint16_t> health_port;
 
     static Result<FelixConfiguration> from_json(const nlohmann::json& object);
+    // The first problem, if there is one.
+    [[nodiscard]] Result<void> validate() const;
+    // Fields that cannot be read stay as they were in the object's last state. Without one, those
+    // that open traffic are closed: nobody knows what they were to say.
+    void keep_unread(const FelixConfiguration* last);
 };
 
 // What holds on a node: field by field node.<node>, then the one selector-scoped object that

@@ -2,7 +2,9 @@
 #include "agent/app/agent.h"
 
 #include "agent/api/bgp.h"
+#include "agent/api/cluster_information.h"
 #include "agent/api/cluster_policy.h"
+#include "agent/api/felix_configuration.h"
 #include "agent/api/host_endpoint.h"
 #include "agent/api/ipam.h"
 #include "agent/api/k8s_policy.h"
@@ -17,12 +19,14 @@
 #include "agent/app/bgp_report.h"
 #include "agent/app/collector.h"
 #include "agent/app/dataplane_report.h"
+#include "agent/app/datastore_lock.h"
 #include "agent/app/enforcer.h"
 #include "agent/app/node_addresses.h"
 #include "agent/app/node_writer.h"
 #include "agent/app/policy_names.h"
 #include "agent/app/pool_sets.h"
 #include "agent/app/rule_report.h"
+#include "agent/app/settings.h"
 #include "agent/app/status_server.h"
 #include "agent/app/syncer.h"
 #include "agent/bgp/manager.h"
@@ -109,23 +113,12 @@ bgp::BirdPaths bird_paths(const AgentConfig& config) {
     return paths;
 }
 
-uint32_t config_flags(const AgentConfig& config) {
-    uint32_t flags = 0;
-    auto set = [&flags](bool wanted, manx_config_flags flag) {
-        flags |= wanted ? static_cast<uint32_t>(flag) : 0U;
-    };
-    set(config.default_endpoint_to_host_action == "Drop", MANX_CONFIG_HOST_DROP);
-    set(config.cut_flows_on_policy_change, MANX_CONFIG_REJUDGE);
-    set(config.allow_vxlan_from_workloads, MANX_CONFIG_ALLOW_VXLAN);
-    set(config.allow_ipip_from_workloads, MANX_CONFIG_ALLOW_IPIP);
-    return flags;
-}
-
 } // namespace
 
 class Agent::Impl {
 public:
-    Impl(EventLoop& loop, AgentConfig config) : loop_(loop), config_(std::move(config)) {}
+    Impl(EventLoop& loop, AgentConfig config)
+        : loop_(loop), config_(std::move(config)), settings_(config_.node_name, config_.shared) {}
 
     // In this order: each step uses only what the earlier ones made.
     Result<void> start() {
@@ -154,9 +147,6 @@ private:
     Result<void> open_dataplane() {
         TRY_ASSIGN(auto opened, loader::Loader::open(config_.bpffs, load_options(config_)));
         loader_.emplace(std::move(opened));
-        TRY_ASSIGN(auto live, loader_->config());
-        live.flags = config_flags(config_);
-        TRY(loader_->set_config(live));
         TRY(judge_to_host());
         TRY_ASSIGN(table_writer_, dataplane::PinnedTables::open(config_.bpffs));
         tables_.emplace(*table_writer_);
@@ -297,6 +287,7 @@ private:
             api::Kind::IpPool,
             [this](const api::IpPool& pool, const datastore::Key&) { on_pool(pool); },
             [this](const datastore::Key& key) { on_pool_removed(key); });
+        follow_settings();
         syncer_->on_batch([this](bool synced) { on_batch(synced); });
         return syncer_->start();
     }
@@ -345,6 +336,46 @@ private:
             });
     }
 
+    void follow_settings() {
+        syncer_->on<api::FelixConfiguration>(
+            api::Kind::FelixConfiguration,
+            [this](const api::FelixConfiguration& object, const datastore::Key& key) {
+                report_problems(key, settings_.upsert(object));
+            },
+            [this](const datastore::Key& key) {
+                settings_.remove(key.name);
+                problems_.erase(key);
+            });
+        syncer_->on<api::ClusterInformation>(
+            api::Kind::ClusterInformation,
+            [this](const api::ClusterInformation& object, const datastore::Key&) {
+                lock_.upsert(object);
+            },
+            [this](const datastore::Key& key) { lock_.remove(key.name); });
+    }
+
+    // What an earlier agent has set stays until the first snapshot is complete, as its tables do.
+    void apply_settings() {
+        const auto wanted = settings_.current();
+        if (applied_settings_ == wanted) {
+            return;
+        }
+        if (auto applied = write_settings(wanted); !applied) {
+            logger()->error("settings stay as they were reason=\"{}\"", applied.error().text());
+            return;
+        }
+        log::configure(wanted.log_level);
+        logger()->info("settings {}", wanted.text());
+        applied_settings_ = wanted;
+    }
+
+    Result<void> write_settings(const Settings& wanted) {
+        const bool cut = config_.cut_flows_on_policy_change;
+        TRY_ASSIGN(const auto live, loader_->config());
+        TRY(loader_->set_config(with_settings(live, wanted, cut)));
+        return cut ? loader_->bump_policy_epoch() : Result<void>{};
+    }
+
     template <api::Kind... kKinds>
     void follow_policies() {
         (follow_policy<kKinds>(), ...);
@@ -387,6 +418,7 @@ private:
     void on_node(const api::Node& node) {
         if (node.meta.name == config_.node_name) {
             own_node_ = node;
+            settings_.set_node_labels(node.meta.labels);
             refresh_node();
             node_writer_->object_changed();
             return;
@@ -455,6 +487,9 @@ private:
     }
 
     void on_batch(bool synced) {
+        if (synced) {
+            apply_settings();
+        }
         enforcer_->datastore_changed(synced);
         trace_times();
         if (bgp_) {
@@ -464,8 +499,8 @@ private:
             return;
         }
         masquerade();
+        cni_->set_not_ready(lock_.reason(syncer_->invalid()));
         if (!std::exchange(was_synced_, true)) {
-            cni_->set_ready();
             logger()->info("in sync with the datastore updates={}", syncer_->updates());
         }
         report_network_state();
@@ -600,7 +635,9 @@ private:
                   {"synced", syncer_->synced()},
                   {"updates", syncer_->updates()},
                   {"applied", syncer_->applied()},
+                  {"locked", lock_.reason(syncer_->invalid())},
                   {"trouble", syncer_->trouble()}}},
+                {"settings", settings_.current().text()},
                 {"invalidObjects", std::move(invalid)},
                 {"uplinks", std::move(uplinks)},
                 {"endpoints", std::move(endpoints)},
@@ -678,6 +715,9 @@ private:
     std::string masquerade_trouble_;
     EventSource masquerade_retry_;
     PoolSets pools_;
+    SettingsSource settings_;
+    std::optional<Settings> applied_settings_;
+    DatastoreLock lock_;
     std::optional<api::Node> own_node_;
     PolicyNames policy_names_;
     std::map<datastore::Key, std::string> problems_;

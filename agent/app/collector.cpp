@@ -4,6 +4,7 @@
 #include "base/log.h"
 
 #include <random>
+#include <utility>
 
 namespace manx::app {
 
@@ -46,6 +47,10 @@ void Collector::pass() {
         log::get("ipam")->warn("collection failed, tried again later reason=\"{}\"",
                                done.error().text());
         return;
+    }
+    if (std::exchange(held_, done->held) != done->held) {
+        log::get("ipam")->info(done->held ? "nothing is collected while the datastore is locked"
+                                          : "collecting again");
     }
     collected_ += done->total();
     if (done->total() != 0 || done->failures != 0) {

@@ -35,6 +35,7 @@ private:
     datastore::Store& store_;
     ipam::CollectorOptions options_;
     ipam::CollectorState state_; // of the worker
+    bool held_ = false;          // of the worker: the last pass found the datastore locked
     std::atomic<uint64_t> collected_ = 0;
     std::atomic<uint64_t> passes_ = 0;
     EventSource timer_;

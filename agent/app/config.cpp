@@ -9,8 +9,11 @@
 #include <cctype>
 #include <charconv>
 #include <cstdlib>
+#include <limits>
 #include <map>
+#include <type_traits>
 #include <unistd.h>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -18,15 +21,20 @@ namespace manx::app {
 
 namespace {
 
-using Target = std::variant<std::string*, bool*, uint16_t*, uint32_t*>;
+constexpr std::string_view kFelixPrefix = "FELIX_";
+
+using Target = std::variant<std::string*, bool*, uint16_t*, uint32_t*, std::optional<std::string>*,
+                            std::optional<bool>*, std::optional<uint16_t>*>;
 
 struct KeySpec {
     const char* key; // dotted path in the file
     Target target;
     std::vector<std::string> choices; // where only some words are allowed
+    const char* felix = nullptr;      // the name of calico-node's variable
 };
 
 std::vector<KeySpec> keys(AgentConfig& c) {
+    auto& shared = c.shared;
     return {
         {"nodeName", &c.node_name, {}},
         {"datastore.type", &c.datastore_type, {"sqlite"}},
@@ -45,16 +53,27 @@ std::vector<KeySpec> keys(AgentConfig& c) {
         {"metrics.port", &c.metrics_port, {}},
         {"health.address", &c.health_address, {}},
         {"health.port", &c.health_port, {}},
-        {"logLevel", &c.log_level, {"trace", "debug", "info", "warn", "error", "off"}},
+        {"logLevel",
+         &shared.log_level,
+         {"trace", "debug", "info", "warn", "error", "off"},
+         "LOGSEVERITYSCREEN"},
         {"defaultEndpointToHostAction",
-         &c.default_endpoint_to_host_action,
-         {"Accept", "Return", "Drop"}},
+         &shared.default_endpoint_to_host_action,
+         {"Accept", "Return", "Drop"},
+         "DEFAULTENDPOINTTOHOSTACTION"},
         {"bpf.clsact", &c.attach_clsact, {}},
         {"bpf.netfilter", &c.use_netfilter, {}},
         {"bpf.flowTableSize", &c.flow_table_size, {}},
         {"policy.cutFlows", &c.cut_flows_on_policy_change, {}},
-        {"policy.allowVXLANFromWorkloads", &c.allow_vxlan_from_workloads, {}},
-        {"policy.allowIPIPFromWorkloads", &c.allow_ipip_from_workloads, {}},
+        {"policy.allowVXLANFromWorkloads",
+         &shared.allow_vxlan_from_workloads,
+         {},
+         "ALLOWVXLANPACKETSFROMWORKLOADS"},
+        {"policy.allowIPIPFromWorkloads",
+         &shared.allow_ipip_from_workloads,
+         {},
+         "ALLOWIPIPPACKETSFROMWORKLOADS"},
+        {"policy.vxlanPort", &shared.vxlan_port, {}, "VXLANPORT"},
     };
 }
 
@@ -71,27 +90,72 @@ Result<void> set_number(T* out, const std::string& where, const std::string& tex
     return {};
 }
 
+Result<void> set_value(std::string* out, const std::string& /*where*/, const std::string& text) {
+    *out = text;
+    return {};
+}
+
+Result<void> set_value(bool* out, const std::string& where, const std::string& text) {
+    if (text != "true" && text != "false") {
+        return fail(ErrorKind::ConfigInvalid,
+                    fmt::format("{}: \"{}\": expected true or false", where, text));
+    }
+    *out = text == "true";
+    return {};
+}
+
+template <typename T>
+    requires std::is_integral_v<T>
+Result<void> set_value(T* out, const std::string& where, const std::string& text) {
+    return set_number(out, where, text);
+}
+
+template <typename T>
+Result<void> set_value(std::optional<T>* out, const std::string& where, const std::string& text) {
+    T value{};
+    TRY(set_value(&value, where, text));
+    *out = std::move(value);
+    return {};
+}
+
 Result<void> set(const KeySpec& spec, const std::string& where, const std::string& text) {
     if (!spec.choices.empty() && std::ranges::find(spec.choices, text) == spec.choices.end()) {
         return fail(ErrorKind::ConfigInvalid, fmt::format("{}: \"{}\": expected one of {}", where,
                                                           text, fmt::join(spec.choices, ", ")));
     }
-    if (auto* const* s = std::get_if<std::string*>(&spec.target)) {
-        **s = text;
-        return {};
-    }
-    if (auto* const* b = std::get_if<bool*>(&spec.target)) {
-        if (text != "true" && text != "false") {
-            return fail(ErrorKind::ConfigInvalid,
-                        fmt::format("{}: \"{}\": expected true or false", where, text));
+    return std::visit([&](auto* target) { return set_value(target, where, text); }, spec.target);
+}
+
+bool same_letters(std::string_view a, std::string_view b) {
+    return std::ranges::equal(
+        a, b, [](unsigned char x, unsigned char y) { return std::tolower(x) == std::tolower(y); });
+}
+
+// A value as calico-node reads it, in the words of the key; what is none of its words stays as it
+// is, for set() to refuse.
+std::string translated(const KeySpec& spec, const std::string& text) {
+    if (std::holds_alternative<std::optional<bool>*>(spec.target)) {
+        for (const char* word : {"true", "1", "yes", "y", "t"}) {
+            if (same_letters(word, text)) {
+                return "true";
+            }
         }
-        **b = text == "true";
-        return {};
+        for (const char* word : {"false", "0", "no", "n", "f"}) {
+            if (same_letters(word, text)) {
+                return "false";
+            }
+        }
     }
-    if (auto* const* n = std::get_if<uint16_t*>(&spec.target)) {
-        return set_number(*n, where, text);
+    if (spec.key == std::string_view("logLevel")) {
+        auto level = log_level_of(text);
+        return level.empty() ? text : level;
     }
-    return set_number(std::get<uint32_t*>(spec.target), where, text);
+    for (const auto& choice : spec.choices) {
+        if (same_letters(choice, text)) {
+            return choice;
+        }
+    }
+    return text;
 }
 
 void flatten(const YAML::Node& node, const std::string& prefix,
@@ -142,9 +206,36 @@ std::string default_node_name() {
 
 } // namespace
 
+std::string log_level_of(std::string_view severity) {
+    // Fatal still shows errors: here an error is what somebody must act on.
+    constexpr std::array<std::pair<const char*, const char*>, 6> kWords{{{"trace", "trace"},
+                                                                         {"debug", "debug"},
+                                                                         {"info", "info"},
+                                                                         {"warning", "warn"},
+                                                                         {"error", "error"},
+                                                                         {"fatal", "error"}}};
+    for (const auto& [theirs, ours] : kWords) {
+        if (same_letters(theirs, severity)) {
+            return ours;
+        }
+    }
+    return {};
+}
+
 std::optional<std::string> process_environment(const std::string& name) {
-    const char* value = std::getenv(name.c_str());
-    return value != nullptr ? std::optional<std::string>(value) : std::nullopt;
+    if (const char* value = std::getenv(name.c_str())) {
+        return value;
+    }
+    if (name.starts_with(kFelixPrefix)) {
+        for (char** at = environ; *at != nullptr; ++at) {
+            const std::string_view entry = *at;
+            const auto end = entry.find('=');
+            if (end != std::string_view::npos && same_letters(entry.substr(0, end), name)) {
+                return std::string(entry.substr(end + 1));
+            }
+        }
+    }
+    return std::nullopt;
 }
 
 Result<AgentConfig> load_config(const std::string& path, const Environment& env) {
@@ -163,6 +254,12 @@ Result<AgentConfig> load_config(const std::string& path, const Environment& env)
         TRY(set(*spec, fmt::format("{}: {}", path, key), text));
     }
     for (const auto& spec : specs) {
+        if (spec.felix != nullptr) {
+            const auto name = std::string(kFelixPrefix) + spec.felix;
+            if (auto text = env(name); text && !text->empty()) {
+                TRY(set(spec, name, translated(spec, *text)));
+            }
+        }
         auto name = variable_of(spec.key);
         if (auto text = env(name)) {
             TRY(set(spec, name, *text));

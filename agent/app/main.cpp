@@ -74,7 +74,7 @@ int main(int argc, char** argv) {
     if (!config) {
         return report(config.error());
     }
-    manx::log::configure(config->log_level);
+    manx::log::configure(config->shared.log_level.value_or("info"));
     if (check_only) {
         return check();
     }

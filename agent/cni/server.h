@@ -45,13 +45,11 @@ public:
     ~CniServer();
 
     // Gives known endpoints to the sink and opens the socket. From here on DEL and GC are served;
-    // ADD is answered with "try again later" and the given reason until set_ready().
+    // ADD is answered with "try again later" and a reason until set_not_ready("").
     Result<void> start();
 
     // Empty reason: ADD is served. Otherwise why not: what STATUS and ADD say.
     void set_not_ready(std::string reason) { not_ready_ = std::move(reason); }
-
-    void set_ready() { not_ready_.clear(); }
 
     // What the rest of the agent knows, and the server needs.
     void upsert_pool(const api::IpPool& pool);

@@ -62,9 +62,11 @@ void print_head(std::ostream& out, const json& status) {
         "Agent:       v{}, {}\n", text(status, "version"),
         flag(status, "ready") ? "ready" : "not ready: " + joined(under(status, "notReady"), "; "));
     std::string trouble = text(store, "trouble");
-    out << fmt::format("Datastore:   {}, {}{}\n", text(store, "path"),
+    std::string locked = text(store, "locked");
+    out << fmt::format("Datastore:   {}, {}{}{}\n", text(store, "path"),
                        flag(store, "synced") ? "in sync" : "not in sync",
-                       trouble.empty() ? "" : ": " + trouble);
+                       trouble.empty() ? "" : ": " + trouble, locked.empty() ? "" : "; " + locked);
+    out << fmt::format("Settings:    {}\n", text(status, "settings"));
     if (std::string own = text(status, "servicesOfThisHost"); !own.empty()) {
         out << fmt::format("Pods to services of this very node: {}\n", own);
     }

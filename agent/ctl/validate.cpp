@@ -129,7 +129,7 @@ Result<void> validate_object(const Resource& resource) {
     case Kind::IpReservation:
         return readable<api::IpReservation>(object);
     case Kind::FelixConfiguration:
-        return readable<api::FelixConfiguration>(object);
+        return readable_and_valid<api::FelixConfiguration>(object);
     case Kind::ClusterInformation:
         return readable<api::ClusterInformation>(object);
     case Kind::HostEndpoint: {

@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/ipam/gc.h"
 
+#include "agent/api/cluster_information.h"
+#include "agent/api/meta.h"
 #include "agent/ipam/environment.h"
 #include "agent/ipam/repair.h"
 #include "agent/ipam/survey.h"
 #include "base/log.h"
+
+#include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <map>
@@ -17,49 +21,68 @@ namespace {
 
 constexpr std::chrono::minutes kLeastGraceOfMachines{5}; // virtual machines move slowly
 
+// Also where the object cannot be read.
+Result<bool> is_locked(datastore::Store& store) {
+    auto object = store.get({api::Kind::ClusterInformation, "", "default"});
+    if (!object) {
+        return object.error().kind == ErrorKind::NotFound ? Result<bool>(false)
+                                                          : Unexpected(object.error());
+    }
+    auto parsed = api::parse_json(object->json);
+    auto info = parsed ? api::ClusterInformation::from_json(*parsed) : Unexpected(parsed.error());
+    return !info || !info->datastore_ready;
+}
+
 class Pass {
 public:
     Pass(datastore::Store& store, Time now, CollectorState& state, const CollectorOptions& options)
-        : now_(now), state_(state), options_(options), repair_(store, options.ipam) {}
+        : store_(store), now_(now), state_(state), options_(options), repair_(store, options.ipam) {
+    }
 
-    Result<Collected> run(datastore::Store& store) {
-        TRY_ASSIGN(auto snapshot, take_snapshot(store));
+    Result<Collected> run() {
+        TRY_ASSIGN(out_.held, is_locked(store_));
+        if (out_.held) {
+            state_.seen.clear();
+            return out_;
+        }
+        TRY_ASSIGN(auto snapshot, take_snapshot(store_));
         for (const std::string& broken : snapshot.broken) {
             log::get("ipam")->error("an object is left out: {}", broken);
         }
-        TRY_ASSIGN(auto environment, load_environment(store, {"", "virtual"}));
+        TRY_ASSIGN(auto environment, load_environment(store_, {"", "virtual"}));
         Survey found = survey(snapshot);
         collect_leaks(found);
         for (const auto& block : found.cooled) {
-            count(repair_.free_cooled(block, environment.cooldown()), out_.cooled_freed);
+            repair([&] { return repair_.free_cooled(block, environment.cooldown()); },
+                   out_.cooled_freed);
         }
         for (const auto& finding : found.affinities) {
             bool gone = finding.fault == AffinityFault::NodeGone;
             if (ripe(finding.key(), options_.fault_grace) || gone) {
-                count(repair_.fix(finding), out_.affinities_repaired);
+                repair([&] { return repair_.fix(finding); }, out_.affinities_repaired);
             }
         }
         for (const auto& block : found.of_gone) {
-            count(repair_.release_of_gone(block), out_.blocks_released);
+            repair([&] { return repair_.release_of_gone(block); }, out_.blocks_released);
         }
         for (const auto& block : found.empty) {
             if (ripe(block.key(), std::max(options_.leak_grace, options_.fault_grace))) {
-                count(repair_.release_empty(block), out_.blocks_released);
+                repair([&] { return repair_.release_empty(block); }, out_.blocks_released);
             }
         }
         for (const auto& block : found.unowned) {
             if (ripe(block.key(), options_.fault_grace)) {
-                count(repair_.remove_unowned(block), out_.blocks_released);
+                repair([&] { return repair_.remove_unowned(block); }, out_.blocks_released);
             }
         }
         for (const auto& block : found.no_affinity) {
             if (ripe(block.key(), options_.fault_grace)) {
-                count(repair_.restore_affinity(block), out_.affinities_repaired);
+                repair([&] { return repair_.restore_affinity(block); }, out_.affinities_repaired);
             }
         }
         for (const auto& handle : found.handles) {
             if (ripe(handle.key(), options_.fault_grace)) {
-                count(repair_.fix(handle), out_.handles_repaired);
+                repair([&] { return repair_.fix(handle); }, out_.handles_repaired);
             }
         }
         state_.seen = std::move(seen_);
@@ -107,13 +130,22 @@ private:
                 log::get("ipam")->info("releasing leaked addresses handle={} first={} count={}",
                                        handle, group.leaks.front().address.text(),
                                        group.leaks.size());
-                count(repair_.release(group.leaks), out_.leaks_released);
+                repair([&] { return repair_.release(group.leaks); }, out_.leaks_released);
             }
         }
     }
 
-    template <typename T>
-    void count(const Result<T>& result, unsigned& counter) {
+    // Unless the datastore has been locked since the pass began.
+    template <typename Fn>
+    void repair(Fn fn, unsigned& counter) {
+        if (!out_.held) {
+            auto locked = is_locked(store_);
+            out_.held = !locked || *locked;
+        }
+        if (out_.held) {
+            return;
+        }
+        const auto result = fn();
         if (result) {
             counter += static_cast<unsigned>(*result);
             return;
@@ -122,6 +154,7 @@ private:
         log::get("ipam")->warn("a repair failed: {}", result.error().text());
     }
 
+    datastore::Store& store_;
     Time now_;
     CollectorState& state_;
     const CollectorOptions& options_;
@@ -136,7 +169,7 @@ Result<Collected> collect_once(datastore::Store& store, Time now, CollectorState
                                const CollectorOptions& options) {
     CollectorOptions own = options;
     own.ipam.clock = [now] { return now; };
-    return Pass(store, now, state, own).run(store);
+    return Pass(store, now, state, own).run();
 }
 
 } // namespace manx::ipam

@@ -2,6 +2,10 @@
 // The collector: brings back what nobody uses any more. Runs in one place of the cluster, every
 // few minutes; two of them at once do no harm. What it suspects in one pass it acts upon in a later
 // one, if it is unchanged and older than the grace period, and after a last look (repair.h).
+//
+// While the datastore is locked (ClusterInformation default without datastoreReady, or one that
+// cannot be read) it repairs nothing, and what it has seen until then does not count: a migration
+// may be moving the objects that say who uses an address.
 #pragma once
 
 #include "agent/datastore/store.h"
@@ -32,6 +36,7 @@ struct Collected {
     unsigned handles_repaired = 0;
     unsigned affinities_repaired = 0;
     unsigned failures = 0; // repairs that failed; each is logged and tried again next time
+    bool held = false;     // the datastore is locked: nothing (more) was repaired
 
     [[nodiscard]] unsigned total() const {
         return leaks_released + cooled_freed + blocks_released + handles_repaired +

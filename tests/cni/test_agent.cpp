@@ -7,6 +7,7 @@
 // With PODS it first fills the store: node, pools, and pods default/pod-0 and so on. Prints "ready"
 // once it serves.
 #include "agent/api/pool.h"
+#include "agent/app/datastore_lock.h"
 #include "agent/app/syncer.h"
 #include "agent/cni/ipam_addresses.h"
 #include "agent/cni/server.h"
@@ -19,6 +20,7 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <utility>
 
 namespace {
 
@@ -53,11 +55,18 @@ manx::Result<int> run(int argc, char** argv) {
         manx::api::Kind::IpPool,
         [&](const auto& pool, const auto& /*key*/) { server->upsert_pool(pool); },
         [&](const auto& key) { server->remove_pool(key.name); });
+    manx::app::DatastoreLock lock;
+    syncer.on<manx::api::ClusterInformation>(
+        manx::api::Kind::ClusterInformation,
+        [&](const auto& object, const auto& /*key*/) { lock.upsert(object); },
+        [&](const auto& key) { lock.remove(key.name); });
     bool told = false;
     syncer.on_batch([&](bool synced) {
-        if (synced && !told) {
-            told = true;
-            server->set_ready();
+        if (!synced) {
+            return;
+        }
+        server->set_not_ready(lock.reason(syncer.invalid()));
+        if (!std::exchange(told, true)) {
             std::puts("ready");
             std::fflush(stdout);
         }

@@ -256,7 +256,9 @@ class Lab:
 
 
 def key_of(o):
-    return group_of(o), o["kind"], o["metadata"].get("namespace", ""), name_of(o)
+    """One for an object, whether it is written as a user does or as it is stored."""
+    group = group_of(o).removeprefix("crd.")
+    return group, o["kind"], o["metadata"].get("namespace", ""), name_of(o)
 
 
 def short_key(key):

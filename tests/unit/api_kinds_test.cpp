@@ -440,7 +440,58 @@ TEST(FelixKind, AnnotationsOverrideFields) {
     object["metadata"]["annotations"] = {{"config.projectcalico.org/VXLANPort", "4002"}};
     EXPECT_EQ(FelixConfiguration::from_json(object)->vxlan_port, 4002);
     object["metadata"]["annotations"] = {{"config.projectcalico.org/VXLANPort", "many"}};
-    EXPECT_FALSE(FelixConfiguration::from_json(object));
+    auto config = FelixConfiguration::from_json(object);
+    ASSERT_TRUE(config);
+    EXPECT_EQ(config->vxlan_port, std::nullopt);
+    EXPECT_EQ(config->validate().error().message,
+              "FelixConfiguration default: annotation config.projectcalico.org/.vxlanPort: "
+              "expected a number, found a string");
+}
+
+TEST(FelixKind, WordsInAnyLettersAsCalicoTakesThem) {
+    auto config = FelixConfiguration::from_json(
+        calico("FelixConfiguration", "default",
+               {{"defaultEndpointToHostAction", "DROP"}, {"workloadSourceSpoofing", ""}}));
+    ASSERT_TRUE(config);
+    EXPECT_EQ(config->default_endpoint_to_host_action, "Drop");
+    EXPECT_EQ(config->workload_source_spoofing, std::nullopt);
+    EXPECT_TRUE(config->validate());
+}
+
+TEST(FelixKind, EachFieldIsReadForItself) {
+    auto read = [](json spec) {
+        return *FelixConfiguration::from_json(calico("FelixConfiguration", "gpu", std::move(spec)));
+    };
+    const auto good = read({{"nodeSelector", "has(gpu)"},
+                            {"defaultEndpointToHostAction", "Return"},
+                            {"allowVXLANPacketsFromWorkloads", true},
+                            {"vxlanPort", 4000}});
+    const json broken = {{"nodeSelector", "has("},
+                         {"defaultEndpointToHostAction", "Reject"},
+                         {"allowVXLANPacketsFromWorkloads", "maybe"},
+                         {"workloadSourceSpoofing", "Some"},
+                         {"vxlanPort", 70000},
+                         {"vxlanVNI", 7}};
+    auto next = read(broken);
+    ASSERT_EQ(next.problems.size(), 5U);
+    EXPECT_EQ(next.problems[1].text,
+              "FelixConfiguration gpu: spec.defaultEndpointToHostAction: \"Reject\": "
+              "expected one of Drop, Accept, Return");
+    next.keep_unread(&good);
+    EXPECT_EQ(next.node_selector, "has(gpu)");
+    EXPECT_EQ(next.default_endpoint_to_host_action, "Return");
+    EXPECT_EQ(next.allow_vxlan_from_workloads, true);
+    EXPECT_EQ(next.workload_source_spoofing, std::nullopt) << "the last state did not say";
+    EXPECT_EQ(next.vxlan_port, 4000);
+    EXPECT_EQ(next.vxlan_vni, 7U) << "what can be read holds";
+    // Nothing is known of what it said: nothing is opened.
+    next = read(broken);
+    next.keep_unread(nullptr);
+    EXPECT_EQ(next.node_selector, "");
+    EXPECT_EQ(next.default_endpoint_to_host_action, "Drop");
+    EXPECT_EQ(next.allow_vxlan_from_workloads, false);
+    EXPECT_EQ(next.workload_source_spoofing, "Disabled");
+    EXPECT_EQ(next.vxlan_port, std::nullopt);
 }
 
 TEST(ClusterInformationKind, NotReadyUnlessItSaysSo) {

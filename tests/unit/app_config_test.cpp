@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdio>
+#include <cstdlib>
 #include <fstream>
 #include <map>
 #include <unistd.h>
@@ -43,6 +44,41 @@ TEST_F(Config, EnvironmentWinsOverTheFile) {
     EXPECT_EQ(config->node_name, "two");
     EXPECT_EQ(config->metrics_port, 0);
     EXPECT_FALSE(config->bird_enabled);
+}
+
+// calico-node's own variables win over the file, and lose against ours.
+TEST_F(Config, FelixVariables) {
+    const char* yaml = "defaultEndpointToHostAction: Return\npolicy: {vxlanPort: 5000}\n";
+    env_ = {{"FELIX_DEFAULTENDPOINTTOHOSTACTION", "ACCEPT"},
+            {"FELIX_ALLOWVXLANPACKETSFROMWORKLOADS", "1"},
+            {"FELIX_ALLOWIPIPPACKETSFROMWORKLOADS", "false"},
+            {"FELIX_LOGSEVERITYSCREEN", "Warning"},
+            {"FELIX_VXLANPORT", "4790"},
+            {"MANX_POLICY_VXLANPORT", "4791"}};
+    auto config = load(yaml);
+    ASSERT_TRUE(config) << config.error().text();
+    EXPECT_EQ(config->shared.default_endpoint_to_host_action, "Accept");
+    EXPECT_EQ(config->shared.allow_vxlan_from_workloads, true);
+    EXPECT_EQ(config->shared.allow_ipip_from_workloads, false);
+    EXPECT_EQ(config->shared.log_level, "warn");
+    EXPECT_EQ(config->shared.vxlan_port, 4791);
+    env_ = {};
+    config = load(yaml);
+    EXPECT_EQ(config->shared.default_endpoint_to_host_action, "Return");
+    EXPECT_EQ(config->shared.vxlan_port, 5000);
+    env_ = {{"FELIX_DEFAULTENDPOINTTOHOSTACTION", "reject"}};
+    config = load(yaml);
+    ASSERT_FALSE(config);
+    EXPECT_EQ(config.error().text(), "FELIX_DEFAULTENDPOINTTOHOSTACTION: \"reject\": expected one "
+                                     "of Accept, Return, Drop");
+}
+
+TEST_F(Config, FelixVariablesInAnyLetters) {
+    const std::string own = "FELIX_Test" + std::to_string(getpid());
+    ASSERT_EQ(setenv(own.c_str(), "x", 1), 0);
+    EXPECT_EQ(process_environment("FELIX_TEST" + std::to_string(getpid())), "x");
+    EXPECT_EQ(process_environment("FELIX_TEST"), std::nullopt);
+    unsetenv(own.c_str());
 }
 
 struct BadCase {

@@ -86,18 +86,19 @@ class Cluster:
         return path
 
     def write_unchecked(self, o):
-        """A new object into the datastore as somebody else's newer software might write it. Agents
-        hear of it with the next write."""
+        """An object into the datastore as somebody else's newer software might write it, over what
+        is there. Agents hear of it with the next write."""
         group, meta = objects.group_of(o), o["metadata"]
-        key = (f"{o['kind'].lower().removesuffix('y')}ies.{group}", meta.get("namespace", ""))
-        if not o["kind"].endswith("y"):
-            raise ClusterError(f"{o['kind']}: policies only")
+        kind = o["kind"].lower()
+        plural = kind.removesuffix("y") + "ies" if kind.endswith("y") else kind + "s"
+        key = (f"{plural}.{group}", meta.get("namespace", ""))
         with contextlib.closing(sqlite3.connect(self.datastore, timeout=10)) as db, db:
             db.execute("BEGIN IMMEDIATE")
             db.execute("UPDATE state SET revision = revision + 1")
             revision = db.execute("SELECT revision FROM state").fetchone()[0]
             db.execute(
-                "INSERT INTO objects(kind, ns, name, revision, created, uid, created_at, json) "
+                "INSERT OR REPLACE INTO "
+                "objects(kind, ns, name, revision, created, uid, created_at, json) "
                 "VALUES(?, ?, ?, ?, ?, ?, ?, ?)",
                 (*key, meta["name"], revision, revision, str(uuid.uuid4()), WRITTEN, json.dumps(o)),
             )
