@@ -3,8 +3,10 @@
 
 #include "base/log.h"
 
+#include <algorithm>
 #include <memory>
 #include <utility>
+#include <variant>
 
 namespace manx::app {
 
@@ -14,6 +16,13 @@ constexpr auto kRetry = std::chrono::seconds(1);
 
 log::Logger logger() {
     return log::get("enforcer");
+}
+
+bool names_services(const calc::TableUpdate& update) {
+    return std::ranges::any_of(update.steps, [](const auto& step) {
+        const auto* one = std::get_if<calc::ClassStep>(&step);
+        return one != nullptr && !one->remove && (one->value.flags & MANX_CLASS_SERVICE) != 0;
+    });
 }
 
 } // namespace
@@ -76,6 +85,8 @@ Result<void> Enforcer::write_tables() {
     auto update = calculator_.flush();
     calculated_ = std::chrono::steady_clock::now();
     policy_changed_ = policy_changed_ || !update.empty() || tables_.behind();
+    // Flows to what has become a service's address are to go by the host stack.
+    endpoints_changed_ = endpoints_changed_ || tables_.behind() || names_services(update);
     if (tables_.behind()) {
         return tables_.resync(calculator_.snapshot());
     }

@@ -64,6 +64,18 @@ static __always_inline int is_unspecified6(const struct manx_addr6 *a)
 	return !(a->addr[0] | a->addr[1] | a->addr[2] | a->addr[3]);
 }
 
+/* Never forwarded. Multicast of any scope: this host forwards none. */
+static __always_inline int is_on_link6(const struct manx_addr6 *a)
+{
+	return is_link_local6(a) || (a->addr[0] & bpf_htonl(0xff000000)) == bpf_htonl(0xff000000);
+}
+
+/* IPv4 has no neighbour discovery among its packets. */
+static __always_inline int is_on_link4(const struct manx_addr4 *a)
+{
+	return 0;
+}
+
 static __always_inline void event_addresses4(struct event_input *event, const struct packet4 *p)
 {
 	event->src[0] = p->src.addr;

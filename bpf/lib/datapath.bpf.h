@@ -9,6 +9,9 @@
 #include "lib/rewrite.bpf.h"
 #include "lib/tc.bpf.h"
 
+/* No verdict of tc: see lib/go_on.tmpl.h. */
+#define GO_ANEW (-3)
+
 #include "lib/family4.bpf.h"
 #include "lib/way.tmpl.h"
 #include "lib/related.tmpl.h"

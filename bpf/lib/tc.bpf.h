@@ -24,6 +24,13 @@ static __always_inline void approve(struct __sk_buff *ctx)
 	set_mark(ctx, MANX_MARK_APPROVED);
 }
 
+/* To the host stack, which may translate its destination: judged where that has become known. */
+static __always_inline void defer(struct __sk_buff *ctx, __u32 slot, __u32 host_allowed)
+{
+	set_mark(ctx, MANX_MARK_DEFERRED | host_allowed |
+			      (slot & (MANX_SLOTS - 1)) << MANX_MARK_SLOT_SHIFT);
+}
+
 /* The end of a question that was judged; reason: of the drop, or 0. */
 static __always_inline int answer_judged(struct __sk_buff *ctx, const struct judgement *j,
 					 __u32 reason)

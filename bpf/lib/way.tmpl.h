@@ -56,6 +56,14 @@ __noinline int FN(way_by_route)(struct __sk_buff *ctx, const PACKET *p, struct m
 	return 0;
 }
 
+static __always_inline void FN(way_deferred)(const struct manx_endpoint *src,
+					     struct manx_way *way)
+{
+	way->kind = MANX_WAY_DEFER;
+	way->target[0] = src->slot & 0xff;
+	way->target[1] = src->slot >> 8;
+}
+
 /*
  * Both ways of a flow, for a packet of one direction: its own fully, the other one as far as it
  * ends here. src and dst are the endpoints of this packet's addresses.
@@ -78,8 +86,9 @@ static __always_inline void FN(resolve_one)(struct __sk_buff *ctx, const PACKET 
 	}
 	if (dst)
 		FN(way_to_endpoint)(ctx, dst, way, mtu);
-	else if (dst_flags & MANX_CLASS_LOCAL_HOST)
-		way->kind = MANX_WAY_STACK;
+	else if ((dst_flags & MANX_CLASS_LOCAL_HOST) && src)
+		/* Judged as what it is; a node port becomes something else. */
+		FN(way_deferred)(src, way);
 	else if (forward && src && (src->flags & MANX_EP_NAT_OUTGOING) &&
 		 !(dst_flags & MANX_CLASS_POOL))
 		/* Masqueraded there; the answers to what came in directly are not. */
@@ -107,6 +116,37 @@ static __noinline int FN(resolve)(struct __sk_buff *ctx, const PACKET *p,
 		FN(resolve_one)(ctx, p, who->src, who->dst, flags, forward, flow, &flow->way[0],
 				&flow->mtu[0], &flow->way[1], &flow->mtu[1]);
 	return 0;
+}
+
+/*
+ * Whether the flow is one of workloads that are gone: an address is not where it was when the flow
+ * was judged. Asked when the epoch has changed.
+ */
+static __noinline int FN(is_of_others)(const PACKET *p, const struct manx_flow *flow)
+{
+	const struct manx_endpoint *src, *dst;
+	__u32 from, to, sender, receiver;
+
+	if (!p || !flow)
+		return 0;
+	src = FN(find_endpoint)(&p->src);
+	dst = FN(find_endpoint)(&p->dst);
+	from = src ? src->ifindex : 0;
+	to = dst ? dst->ifindex : 0;
+	if (flow->flags & MANX_FLOW_BY_SLOT) {
+		/* The opener's address may be another by now; its slot is its own. */
+		__u32 slot = flow->slot;
+		const struct manx_slot_entry *opener = bpf_map_lookup_elem(&manx_slot, &slot);
+		__u32 ifindex = opener ? opener->ifindex : 0;
+
+		if (is_forward(flow, p->side))
+			from = from ?: ifindex;
+		else
+			to = to ?: ifindex;
+	}
+	sender = p->side ? flow->way[1].in_ifindex : flow->way[0].in_ifindex;
+	receiver = p->side ? flow->way[0].in_ifindex : flow->way[1].in_ifindex;
+	return sender != from || receiver != to;
 }
 
 /*
@@ -156,6 +196,14 @@ static __always_inline int FN(take)(struct __sk_buff *ctx, const PACKET *p,
 
 	if (kind == MANX_WAY_STACK || kind == MANX_WAY_UNKNOWN) {
 		approve(ctx);
+		return pass(ctx, reason ?: MANX_PASS_TO_STACK);
+	}
+	if (kind == MANX_WAY_DEFER) {
+		if (reason == MANX_PASS_RELATED)
+			approve(ctx);
+		else
+			defer(ctx, way->target[0] | (__u32)way->target[1] << 8,
+			      MANX_MARK_HOST_ALLOWED);
 		return pass(ctx, reason ?: MANX_PASS_TO_STACK);
 	}
 	if (p->hops <= 1 || (p->t.flags & PKT_OPTIONS) || FN(is_too_big)(ctx, p, mtu)) {

@@ -16,6 +16,11 @@ static __noinline int FN(known_flow)(struct __sk_buff *ctx, const PACKET *p,
 	if (!found->flow || (p->t.flags & PKT_NO_PORTS) ||
 	    opens_anew(found->flow, p->side, p->t.tcp_flags))
 		return 0;
+	/* What was translated does not go on with a flow that goes by no stack. */
+	if (is_deferred(ctx->mark) && !(found->flow->flags & MANX_FLOW_BY_STACK))
+		return 0;
+	if (found->flow->epoch != config->epoch && FN(is_of_others)(p, found->flow))
+		return 0;
 	if (needs_rejudgement(found->flow, config)) {
 		int denied = FN(rejudge)(p, config, found);
 

@@ -78,14 +78,12 @@ __noinline int FN(slow)(struct __sk_buff *ctx)
 	const PACKET *p = FN(scratch)();
 	const struct manx_config *config = get_config();
 	struct FN(found) found = {};
-	struct manx_way *way;
-	__u32 mtu, reason = 0;
+	int verdict;
 
 	if (!p || !config || (p->t.flags & PKT_NEIGHBOR))
 		return leave(ctx, MANX_PASS_NOT_OURS);
 	if (p->t.flags & PKT_ICMP_ERROR) {
-		int verdict = FN(related)(ctx);
-
+		verdict = FN(related)(ctx);
 		return verdict == NOT_RELATED ? FN(open_flow)(ctx, 0, 0) : verdict;
 	}
 	FN(find_flow)(p, config, &found);
@@ -97,26 +95,12 @@ __noinline int FN(slow)(struct __sk_buff *ctx)
 		return FN(open_flow)(ctx, found.flow && found.live,
 				     found.flow ? found.flow->created : 0);
 	}
-	if (needs_rejudgement(found.flow, config)) {
-		int denied = FN(rejudge)(p, config, &found);
-
-		if (denied)
-			return FN(drop)(ctx, p, 0, denied);
-	}
-	way = p->side ? &found.flow->way[1] : &found.flow->way[0];
-	if (found.flow->epoch != config->epoch || way->kind == MANX_WAY_UNKNOWN) {
-		FN(refresh)(ctx, p, config, &found);
-		if (!found.flow)
-			return count_drop(ctx, MANX_DROP_FLOW_TABLE_FULL);
-		way = p->side ? &found.flow->way[1] : &found.flow->way[0];
-	}
-	if (way->in_ifindex)
-		return FN(drop)(ctx, p, 0, MANX_DROP_WRONG_INTERFACE);
-	FN(track)(p, &found);
-	mtu = p->side ? found.flow->mtu[1] : found.flow->mtu[0];
-	if (p->t.flags & PKT_LATER_FRAGMENT)
-		reason = MANX_PASS_FRAGMENT;
-	return FN(take)(ctx, p, way, mtu, reason);
+	verdict = FN(go_on)(ctx, p, config, &found, 0);
+	if (verdict != GO_ANEW)
+		return verdict;
+	if (!found.flow || (found.flow->flags & MANX_FLOW_BY_STACK))
+		return leave(ctx, MANX_PASS_NOT_OURS);
+	return FN(open_flow)(ctx, found.live, found.flow->created);
 }
 
 static __always_inline int FN(from_uplink)(struct __sk_buff *ctx)

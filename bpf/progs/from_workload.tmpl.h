@@ -1,18 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /* Template of tc_from_workload: what a workload of this node sends. */
 
-static __always_inline int FN(defer)(struct __sk_buff *ctx, const struct manx_endpoint *src,
-				     const struct manx_config *config)
-{
-	__u32 mark = MANX_MARK_DEFERRED;
-
-	if (src->egress_set == MANX_SET_ALLOW && !(config->flags & MANX_CONFIG_HOST_DROP))
-		mark |= MANX_MARK_HOST_ALLOWED;
-	mark |= (__u32)(src->slot & (MANX_SLOTS - 1)) << MANX_MARK_SLOT_SHIFT;
-	set_mark(ctx, mark);
-	return pass(ctx, MANX_PASS_DEFERRED);
-}
-
 /* The first packet of a flow: who sends to whom, may they, and which way. */
 __noinline int FN(open_flow)(struct __sk_buff *ctx, __u32 live, __u32 created)
 {
@@ -43,7 +31,12 @@ __noinline int FN(open_flow)(struct __sk_buff *ctx, __u32 live, __u32 created)
 		/* Judged where it leaves the stack, when its destination is known. */
 		if (is_question(ctx))
 			return answer(ctx, MANX_PASS_DEFERRED);
-		return FN(defer)(ctx, who.src, config);
+		defer(ctx, who.src->slot,
+		      who.src->egress_set == MANX_SET_ALLOW &&
+				      !(config->flags & MANX_CONFIG_HOST_DROP)
+			      ? MANX_MARK_HOST_ALLOWED
+			      : 0);
+		return pass(ctx, MANX_PASS_DEFERRED);
 	}
 	if (p->t.flags & PKT_NO_PORTS)
 		return FN(drop)(ctx, p, 0, MANX_DROP_NO_FLOW);
@@ -96,6 +89,33 @@ __noinline int FN(related)(struct __sk_buff *ctx)
 	return FN(take)(ctx, p, way, mtu, MANX_PASS_RELATED);
 }
 
+/* Neighbour discovery goes to neighbours, and to this host's own addresses. */
+static __always_inline int FN(stays_on_link)(const PACKET *p)
+{
+	struct manx_class to = {};
+
+	if (FN(is_on_link)(&p->dst))
+		return 1;
+	FN(find_class)(&p->dst, &to);
+	return !!(to.flags & MANX_CLASS_LOCAL_HOST);
+}
+
+/*
+ * Whether the destination has become a service's since this flow was opened: its packets are the
+ * stack's to translate. The epoch changes when services come.
+ */
+static __always_inline int FN(is_service_now)(const PACKET *p, const struct manx_config *config,
+					      const struct manx_flow *flow)
+{
+	struct manx_class to = {};
+
+	if (flow->epoch == config->epoch || !is_forward(flow, p->side) ||
+	    (flow->flags & MANX_FLOW_BY_STACK))
+		return 0;
+	FN(find_class)(&p->dst, &to);
+	return !!(to.flags & MANX_CLASS_SERVICE);
+}
+
 /*
  * Everything but a plain packet of a live flow. Global functions are verified once, with any
  * packet; that keeps loading fast.
@@ -105,40 +125,24 @@ __noinline int FN(slow)(struct __sk_buff *ctx)
 	const PACKET *p = FN(scratch)();
 	const struct manx_config *config = get_config();
 	struct FN(found) found;
-	struct manx_way *way;
-	__u32 mtu, reason = 0;
+	int verdict;
 
 	if (!p || !config)
 		return count_drop(ctx, MANX_DROP_NOT_READY);
-	if (p->t.flags & PKT_NEIGHBOR)
+	if ((p->t.flags & PKT_NEIGHBOR) && FN(stays_on_link)(p))
 		return pass(ctx, MANX_PASS_NEIGHBOR_DISCOVERY);
 	if (p->t.flags & PKT_ICMP_ERROR)
 		return FN(related)(ctx);
 	FN(find_flow)(p, config, &found);
 	if (!found.flow || (p->t.flags & PKT_NO_PORTS) ||
-	    opens_anew(found.flow, p->side, p->t.tcp_flags))
+	    opens_anew(found.flow, p->side, p->t.tcp_flags) ||
+	    FN(is_service_now)(p, config, found.flow))
 		return FN(open_flow)(ctx, found.flow && found.live,
 				     found.flow ? found.flow->created : 0);
-	if (needs_rejudgement(found.flow, config)) {
-		int denied = FN(rejudge)(p, config, &found);
-
-		if (denied)
-			return FN(drop)(ctx, p, 0, denied);
-	}
-	way = p->side ? &found.flow->way[1] : &found.flow->way[0];
-	if (found.flow->epoch != config->epoch || way->kind == MANX_WAY_UNKNOWN) {
-		FN(refresh)(ctx, p, config, &found);
-		if (!found.flow)
-			return count_drop(ctx, MANX_DROP_FLOW_TABLE_FULL);
-		way = p->side ? &found.flow->way[1] : &found.flow->way[0];
-	}
-	if (way->in_ifindex != ctx->ifindex)
-		return FN(drop)(ctx, p, 0, MANX_DROP_WRONG_INTERFACE);
-	FN(track)(p, &found);
-	mtu = p->side ? found.flow->mtu[1] : found.flow->mtu[0];
-	if (p->t.flags & PKT_LATER_FRAGMENT)
-		reason = MANX_PASS_FRAGMENT;
-	return FN(take)(ctx, p, way, mtu, reason);
+	verdict = FN(go_on)(ctx, p, config, &found, ctx->ifindex);
+	if (verdict != GO_ANEW || !found.flow)
+		return verdict;
+	return FN(open_flow)(ctx, found.live, found.flow->created);
 }
 
 static __always_inline int FN(from_workload)(struct __sk_buff *ctx)

@@ -10,10 +10,12 @@
 #define NOT_RELATED (-2)
 
 #include "lib/family4.bpf.h"
+#include "lib/go_on.tmpl.h"
 #include "progs/from_uplink.tmpl.h"
 #include "lib/family_end.bpf.h"
 
 #include "lib/family6.bpf.h"
+#include "lib/go_on.tmpl.h"
 #include "progs/from_uplink.tmpl.h"
 #include "lib/family_end.bpf.h"
 

@@ -7,10 +7,12 @@
 #include "lib/datapath.bpf.h"
 
 #include "lib/family4.bpf.h"
+#include "lib/go_on.tmpl.h"
 #include "progs/from_workload.tmpl.h"
 #include "lib/family_end.bpf.h"
 
 #include "lib/family6.bpf.h"
+#include "lib/go_on.tmpl.h"
 #include "progs/from_workload.tmpl.h"
 #include "lib/family_end.bpf.h"
 

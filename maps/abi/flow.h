@@ -43,7 +43,8 @@ struct manx_way {
 	__u8 kind;	/* enum manx_way_kind */
 	__u8 flags;	/* enum manx_way_flags */
 	__u8 target[6]; /* PEER, HOST: MAC of the workload; NEIGH: IPv4 next hop in the first four
-			   bytes (NBO), or 0: by route */
+			   bytes (NBO), or 0: by route; DEFER: the sender's slot in the first two
+			   (HBO) */
 };
 ABI_ASSERT(sizeof(struct manx_way) == 16);
 
@@ -53,6 +54,7 @@ enum manx_way_kind {
 	MANX_WAY_PEER = 2,    /* bpf_redirect_peer */
 	MANX_WAY_HOST = 3,    /* bpf_redirect to the host side */
 	MANX_WAY_NEIGH = 4,   /* bpf_redirect_neigh */
+	MANX_WAY_DEFER = 5,   /* host stack, which may still translate it: marked deferred */
 };
 
 enum manx_way_flags {

@@ -304,5 +304,39 @@ TEST_P(FlowTest, OtherTransports) {
     EXPECT_TRUE(node_.new_flow(at().a, at().b, 47, 0, 0));
 }
 
+// The address goes to another pod: flows of the old one are none of the new one's.
+TEST_P(FlowTest, AFlowEndsWithItsWorkload) {
+    connect(1000, 80);
+    to_peer(kCaliA, between(at().a, at().b, udp(1000, 53)), kMacB);
+    Workload next = b();
+    next.ifindex = kCaliB + 10;
+    next.ingress = kSet;
+    node_.set_policy(kSet, MANX_CLASS_ANY, {{.action = MANX_ACTION_DENY, .rule = 9}});
+    node_.put(next);
+    ASSERT_TRUE(node_.loader().bump_epoch());
+    drop(kCaliA, between(at().a, at().b, udp(1000, 53)), MANX_DROP_POLICY_INGRESS);
+    drop(kCaliA, between(at().a, at().b, tcp(1000, 80)), MANX_DROP_POLICY_INGRESS);
+    EXPECT_EQ(node_.rule_hits(9), 2U);
+    // From the network too.
+    node_.put(b());
+    ASSERT_TRUE(node_.loader().bump_epoch());
+    to_peer(kUplink, between(at().remote, at().b, udp(7, 53)), kMacB);
+    node_.put(next);
+    ASSERT_TRUE(node_.loader().bump_epoch());
+    drop(kUplink, between(at().remote, at().b, udp(7, 53)), MANX_DROP_POLICY_INGRESS);
+}
+
+// What changes elsewhere ends no flow, whatever policy says of new ones.
+TEST_P(FlowTest, AFlowOutlivesOtherWorkloads) {
+    connect(1000, 80);
+    Workload other = b();
+    other.ingress = kSet;
+    node_.set_policy(kSet, MANX_CLASS_ANY, {{.action = MANX_ACTION_DENY, .rule = 9}});
+    node_.put(other);
+    ASSERT_TRUE(node_.loader().bump_epoch());
+    to_peer(kCaliA, between(at().a, at().b, tcp(1000, 80)), kMacB);
+    to_peer(kCaliB, between(at().b, at().a, tcp(80, 1000)), kMacA);
+}
+
 } // namespace
 } // namespace manx

@@ -91,6 +91,13 @@ protected:
         EXPECT_EQ(out.mark & MANX_MARK_KIND, MANX_MARK_APPROVED);
     }
 
+    // To this host, which may still translate it: a node port.
+    void to_this_host(uint32_t ifindex, const harness::Packet& packet, uint32_t slot) {
+        const harness::Outcome out = from(ifindex, packet, TC_ACT_OK, MANX_PASS_TO_STACK);
+        EXPECT_EQ(harness::hex(out.packet), harness::hex(packet.bytes()));
+        EXPECT_EQ(out.mark & MANX_MARK_MASK, deferred(slot) | MANX_MARK_HOST_ALLOWED);
+    }
+
     // From the host stack, which got it from ingress (0: made it) and marked it.
     harness::Outcome leaves(uint32_t ifindex, const harness::Packet& packet, int verdict,
                             manx_reason reason, uint32_t ingress, uint32_t mark = 0) {

@@ -244,7 +244,7 @@ TEST_P(PolicyTest, ExistingFlowsAreJudgedAgainIfAsked) {
 }
 
 TEST_P(PolicyTest, HostByEgressAndConfiguration) {
-    to_stack(kCaliA, between(at().a, at().host, tcp(1, 22, kSyn)));
+    to_this_host(kCaliA, between(at().a, at().host, tcp(1, 22, kSyn)), 1);
     node_.set_flags(MANX_CONFIG_HOST_DROP);
     drop(kCaliA, between(at().a, at().host, tcp(2, 22, kSyn)), MANX_DROP_ENDPOINT_TO_HOST);
     node_.set_flags(0);

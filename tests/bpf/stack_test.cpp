@@ -61,11 +61,46 @@ TEST_P(StackTest, HostReachesItsWorkloadsAlways) {
 }
 
 TEST_P(StackTest, AnswersOfTheHostFindTheirFlow) {
-    to_stack(kCaliA, between(at().a, at().host, tcp(1, 22, kSyn)));
+    to_this_host(kCaliA, between(at().a, at().host, tcp(1, 22, kSyn)), 1);
     leaves(kCaliA, between(at().host, at().a, tcp(22, 1, kSyn | kAck)), TC_ACT_OK,
            MANX_PASS_FROM_STACK, 0);
-    to_stack(kCaliA, between(at().a, at().host, tcp(1, 22)));
+    to_this_host(kCaliA, between(at().a, at().host, tcp(1, 22)), 1);
     EXPECT_TRUE(node_.live_flow(at().a, at().host, kTcp, 1, 22));
+}
+
+// A node port of this very node: judged as this host on its way in, and as what it becomes.
+TEST_P(StackTest, NodePortOfThisNodeIsJudgedByItsBackend) {
+    deny_ingress_to_b(kClassA);
+    to_this_host(kCaliA, between(at().a, at().host, tcp(1000, 30000, kSyn)), 1);
+    leaves(kCaliB, between(at().a, at().b, tcp(1000, 80, kSyn)), TC_ACT_SHOT,
+           MANX_DROP_POLICY_INGRESS, kCaliA, deferred(1) | MANX_MARK_HOST_ALLOWED);
+    deny_egress_to(kClassRemote);
+    leaves(kUplink, between(at().a, at().remote, tcp(1000, 80, kSyn)), TC_ACT_SHOT,
+           MANX_DROP_POLICY_EGRESS, kCaliA, deferred(1) | MANX_MARK_HOST_ALLOWED);
+    deny_ingress_to_b(kClassRemote);
+    leaves(kCaliB, between(at().a, at().b, udp(1000, 80)), TC_ACT_OK, MANX_PASS_FROM_STACK, kCaliA,
+           deferred(1) | MANX_MARK_HOST_ALLOWED);
+    // Its answer goes by the stack, which translates it back.
+    to_stack(kCaliB, between(at().b, at().a, udp(80, 1000)));
+}
+
+// A direct flow to the backend is none of the service's.
+TEST_P(StackTest, AServicesFlowIsNotTheDirectOne) {
+    to_peer(kCaliA, between(at().a, at().b, udp(1000, 53)), kMacB);
+    defer(udp(1000, 53), MANX_MARK_HOST_ALLOWED);
+    leaves(kCaliB, between(at().a, at().b, udp(1000, 53)), TC_ACT_OK, MANX_PASS_FROM_STACK, kCaliA,
+           deferred(1));
+    to_stack(kCaliB, between(at().b, at().a, udp(53, 1000)));
+}
+
+// A flow that is older than the service whose address it goes to.
+TEST_P(StackTest, AnAddressBecomesAServices) {
+    to_network(kCaliA, between(at().a, at().external, udp(1000, 53)));
+    node_.set_class(at().external, kClassService, MANX_CLASS_SERVICE);
+    ASSERT_TRUE(node_.loader().bump_epoch());
+    const Outcome out =
+        from(kCaliA, between(at().a, at().external, udp(1000, 53)), TC_ACT_OK, MANX_PASS_DEFERRED);
+    EXPECT_EQ(out.mark, deferred(1) | MANX_MARK_HOST_ALLOWED);
 }
 
 TEST_P(StackTest, ServiceIsJudgedByItsTranslatedDestination) {

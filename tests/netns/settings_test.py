@@ -4,7 +4,7 @@
 [BUILD FOLDER].
 
 Settings that change under traffic lose none of it, and act on new flows at once; a locked
-datastore gives no addresses; pods send from prefixes that they are allowed. What each setting opens
+datastore gives no addresses. What each setting opens
 and closes is in policy/settings.yaml.
 """
 
