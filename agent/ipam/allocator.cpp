@@ -151,8 +151,10 @@ Result<void> Allocator::Impl::claim_block(const Cidr& block) {
 
 Result<void> Allocator::Impl::release_block(const Cidr& block, bool require_empty) {
     std::lock_guard lock(mutex_);
+    TRY_ASSIGN(auto environment, environment_.get());
     own_.forget(block);
-    return claims_.release(owner_, block, {.require_empty = require_empty});
+    return claims_.release(owner_, block,
+                           {.require_empty = require_empty, .cooldown = environment->cooldown()});
 }
 
 namespace {

@@ -83,7 +83,13 @@ private:
     Result<bool> claim_new(const Environment& environment, const Group& group);
     Result<bool> claim_unowned(const Environment& environment, const Group& group,
                                std::span<const BlockSummary> blocks);
-    Result<bool> steal_empty(const Group& group, std::span<const BlockSummary> blocks);
+    [[nodiscard]] Result<std::vector<BlockSummary>>
+    block_summaries(const Environment& environment) const;
+    // Those in the group's pools, pool by pool from the node's start on.
+    std::vector<BlockSummary> in_walk_order(const Group& group,
+                                            std::span<const BlockSummary> blocks);
+    Result<bool> steal_empty(const Environment& environment, const Group& group,
+                             std::span<const BlockSummary> blocks);
     Result<bool> try_claim(const Cidr& cidr); // false: somebody else's
 
     // release.cpp

@@ -186,7 +186,8 @@ void Allocator::Impl::assign_group(const Environment& environment, Group& group)
         if (!fresh) {
             // Before taking another block: what others may have freed or repaired meanwhile, and
             // how many blocks there are.
-            if (auto loaded = own_.load(environment, group.family); !loaded) {
+            auto in_pools = [&](const Cidr& block) { return group.pool_of(block) != nullptr; };
+            if (auto loaded = own_.load(environment, group.family, in_pools); !loaded) {
                 return group.fail_open(loaded.error());
             }
             fresh = true;
@@ -346,33 +347,22 @@ void Allocator::Impl::settle(const Cidr& block, std::map<Want*, unsigned>& count
 }
 
 void Allocator::Impl::borrow(const Environment& environment, Group& group) {
-    auto blocks = repository_.block_summaries(environment.reservations);
+    auto blocks = block_summaries(environment);
     if (!blocks) {
         return group.fail_open(blocks.error());
     }
-    auto clock_seed = options_.clock().time_since_epoch().count();
-    for (const api::IpPool* pool : group.pools) {
-        BlockWalk walk(pool->cidr, pool->block_size, owner_.name, clock_seed);
-        std::vector<const BlockSummary*> inside;
-        for (const auto& block : *blocks) {
-            if (pool->cidr.contains(block.cidr) && own_.find(block.cidr) == nullptr &&
-                (block.free > 0 || block.cooling)) {
-                inside.push_back(&block);
-            }
+    for (const BlockSummary& candidate : in_walk_order(group, *blocks)) {
+        if (!group.open()) {
+            return;
         }
-        std::stable_sort(inside.begin(), inside.end(), [&](const auto* a, const auto* b) {
-            return walk.distance(a->cidr) < walk.distance(b->cidr);
-        });
-        for (const BlockSummary* candidate : inside) {
-            if (!group.open()) {
-                return;
-            }
-            auto block = repository_.block(candidate->cidr);
-            if (block) {
-                (void)take(environment, group, *block, false); // a lost one is just passed over
-            } else if (block.error().kind != ErrorKind::NotFound) {
-                return group.fail_open(block.error());
-            }
+        if (own_.find(candidate.cidr) != nullptr || (candidate.free == 0 && !candidate.cooling)) {
+            continue;
+        }
+        auto block = repository_.block(candidate.cidr);
+        if (block) {
+            (void)take(environment, group, *block, false); // a lost one is just passed over
+        } else if (block.error().kind != ErrorKind::NotFound) {
+            return group.fail_open(block.error());
         }
     }
 }

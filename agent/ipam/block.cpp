@@ -124,6 +124,7 @@ Result<ReleaseOutcome> Block::release(std::span<const Release> requests, Time no
                                       std::chrono::seconds cooldown) {
     ReleaseOutcome outcome;
     std::vector<size_t> ordinals;
+    (void)collect(now, cooldown); // what cooled down before is used again before these
     for (const Release& request : requests) {
         auto ordinal = ordinal_of(data_, request.address);
         if (!ordinal) {
@@ -156,6 +157,9 @@ Result<ReleaseOutcome> Block::release(std::span<const Release> requests, Time no
             ordinals.push_back(*ordinal);
         }
     }
+    for (size_t ordinal : ordinals) {
+        data_.sequence_number_for_allocation[static_cast<int>(ordinal)] = data_.sequence_number;
+    }
     release_ordinals(ordinals, now, cooldown, outcome);
     return outcome;
 }
@@ -164,6 +168,7 @@ ReleaseOutcome Block::release_handle(std::string_view handle, Time now,
                                      std::chrono::seconds cooldown) {
     ReleaseOutcome outcome;
     std::vector<size_t> ordinals;
+    (void)collect(now, cooldown);
     for (size_t i = 0; i < data_.allocations.size(); i++) {
         const auto* attribute = attribute_of(i);
         if (attribute != nullptr && attribute->released_at.empty() && attribute->handle_id &&
@@ -188,7 +193,6 @@ void Block::release_ordinals(std::span<const size_t> ordinals, Time now,
         }
         outcome.released.push_back(address_of(ordinal));
         data_.allocations[ordinal] = cooling;
-        data_.sequence_number_for_allocation[static_cast<int>(ordinal)] = data_.sequence_number;
     }
     api::AllocationAttribute released;
     released.released_at = rfc3339(now);
@@ -214,9 +218,7 @@ unsigned Block::collect(Time now, std::chrono::seconds cooldown) {
         data_.sequence_number_for_allocation.erase(static_cast<int>(i));
         freed++;
     }
-    if (freed > 0) {
-        drop_unused_attributes();
-    }
+    drop_unused_attributes();
     return freed;
 }
 
@@ -231,6 +233,9 @@ void Block::drop_unused_attributes() {
         if (index && in_range(*index)) {
             used[static_cast<size_t>(*index)] = true;
         }
+    }
+    if (std::find(used.begin(), used.end(), false) == used.end()) {
+        return;
     }
     for (size_t i = 0; i < used.size(); i++) {
         if (used[i]) {
@@ -269,6 +274,12 @@ unsigned Block::free_count(std::span<const Cidr> reservations) const {
 bool Block::cooling() const {
     return std::any_of(data_.attributes.begin(), data_.attributes.end(),
                        [](const auto& attribute) { return !attribute.released_at.empty(); });
+}
+
+bool Block::cooling(const IpAddress& address) const {
+    auto ordinal = ordinal_of(data_, address);
+    const auto* attribute = ordinal ? attribute_of(*ordinal) : nullptr;
+    return attribute != nullptr && !attribute->released_at.empty();
 }
 
 std::vector<IpAddress> Block::addresses_of(std::string_view handle) const {

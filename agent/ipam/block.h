@@ -88,6 +88,7 @@ public:
     [[nodiscard]] bool empty() const;
     [[nodiscard]] unsigned free_count(std::span<const Cidr> reservations) const;
     [[nodiscard]] bool cooling() const; // at least one address is cooling down
+    [[nodiscard]] bool cooling(const IpAddress& address) const;
 
     [[nodiscard]] std::vector<IpAddress> addresses_of(std::string_view handle) const;
     // In use: null where free or cooling down.

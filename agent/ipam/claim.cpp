@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <iterator>
 #include <map>
 
 namespace manx::ipam {
@@ -46,7 +47,8 @@ bool claimed_recently(const BlockSummary& block, Time now) {
 } // namespace
 
 Result<bool> Allocator::Impl::claim_new(const Environment& environment, const Group& group) {
-    if (own_.owned(group.family) >= group.limit) {
+    auto in_pools = [&](const Cidr& block) { return group.pool_of(block) != nullptr; };
+    if (own_.count(group.family, in_pools) >= group.limit) {
         return fail(
             ErrorKind::Exhausted,
             fmt::format("cannot allocate new block due to per host block limit ({})", group.limit));
@@ -55,12 +57,12 @@ Result<bool> Allocator::Impl::claim_new(const Environment& environment, const Gr
         return fail(ErrorKind::Exhausted,
                     "no free address in the node's blocks, and autoAllocateBlocks is off");
     }
-    TRY_ASSIGN(auto blocks, repository_.block_summaries(environment.reservations));
+    TRY_ASSIGN(auto blocks, block_summaries(environment));
     TRY_ASSIGN(bool claimed, claim_unowned(environment, group, blocks));
     if (claimed) {
         return true;
     }
-    return steal_empty(group, blocks);
+    return steal_empty(environment, group, blocks);
 }
 
 Result<bool> Allocator::Impl::try_claim(const Cidr& cidr) {
@@ -105,17 +107,40 @@ Result<bool> Allocator::Impl::claim_unowned(const Environment& environment, cons
     return false;
 }
 
-Result<bool> Allocator::Impl::steal_empty(const Group& group,
+Result<std::vector<BlockSummary>>
+Allocator::Impl::block_summaries(const Environment& environment) const {
+    return repository_.block_summaries(environment.reservations, options_.clock(),
+                                       environment.cooldown());
+}
+
+std::vector<BlockSummary> Allocator::Impl::in_walk_order(const Group& group,
+                                                         std::span<const BlockSummary> blocks) {
+    auto clock_seed = options_.clock().time_since_epoch().count();
+    std::vector<BlockSummary> ordered;
+    for (const api::IpPool* pool : group.pools) {
+        auto begin = static_cast<ptrdiff_t>(ordered.size());
+        std::copy_if(blocks.begin(), blocks.end(), std::back_inserter(ordered),
+                     [&](const BlockSummary& block) { return pool->cidr.contains(block.cidr); });
+        BlockWalk walk(pool->cidr, pool->block_size, owner_.name, clock_seed);
+        std::stable_sort(ordered.begin() + begin, ordered.end(),
+                         [&](const BlockSummary& a, const BlockSummary& b) {
+                             return walk.distance(a.cidr) < walk.distance(b.cidr);
+                         });
+    }
+    return ordered;
+}
+
+Result<bool> Allocator::Impl::steal_empty(const Environment& environment, const Group& group,
                                           std::span<const BlockSummary> blocks) {
     Time now = options_.clock();
-    for (const BlockSummary& block : blocks) {
+    for (const BlockSummary& block : in_walk_order(group, blocks)) {
         const api::IpPool* pool = group.pool_of(block.cidr);
         if (pool == nullptr || pool->block_size != block.cidr.length() || block.affinity.empty() ||
             block.affinity == owner_.text() || !block.empty || block.free == 0 ||
             claimed_recently(block, now)) {
             continue;
         }
-        ReleaseAffinityOptions unchanged{true, block.sequence_number};
+        ReleaseAffinityOptions unchanged{true, block.sequence_number, environment.cooldown()};
         auto released = claims_.release(BlockOwner::parse(block.affinity), block.cidr, unchanged);
         if (!released) {
             auto kind = released.error().kind;

@@ -132,6 +132,9 @@ Result<void> Claims::release_once(const BlockOwner& owner, const Cidr& cidr,
         return fail(ErrorKind::NotFound,
                     fmt::format("{} does not own block {}", owner.text(), cidr.text()));
     }
+    if (options.cooldown) {
+        (void)block->value.collect(clock_(), *options.cooldown);
+    }
     bool empty = block->value.empty();
     bool changed =
         options.sequence_number && *options.sequence_number != block->value.data().sequence_number;

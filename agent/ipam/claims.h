@@ -23,6 +23,8 @@ namespace manx::ipam {
 struct ReleaseAffinityOptions {
     bool require_empty = false;
     std::optional<uint64_t> sequence_number{}; // of the block: only if it was not written since
+    // Addresses that have cooled down for that long do not keep the block; unset: they do.
+    std::optional<std::chrono::seconds> cooldown{};
 };
 
 class Claims {

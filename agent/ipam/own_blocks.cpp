@@ -5,20 +5,24 @@
 #include "agent/ipam/pools.h"
 #include "base/log.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace manx::ipam {
 
-Result<void> OwnBlocks::load(const Environment& environment, Family family) {
+Result<void> OwnBlocks::load(const Environment& environment, Family family,
+                             const std::function<bool(const Cidr&)>& wanted) {
     TRY_ASSIGN(auto affinities, repository_.affinities_of(owner_, family));
     PerFamily fresh;
     fresh.loaded = true;
     for (const auto& affinity : affinities) {
         const Cidr& cidr = affinity.value.cidr;
         const api::IpPool* pool = pool_of(environment.pools, cidr.address());
-        bool stays = pool != nullptr && selects_node(*pool, environment.node_labels);
-        if (!stays && owner_.type == "host") {
-            auto released = claims_.release(owner_, cidr, {.require_empty = true});
+        bool stays = pool != nullptr &&
+                     ((wanted && wanted(cidr)) || selects_node(*pool, environment.node_labels));
+        if (pool != nullptr && pool->usable() && !stays && owner_.type == "host") {
+            auto released = claims_.release(
+                owner_, cidr, {.require_empty = true, .cooldown = environment.cooldown()});
             if (released) {
                 log::get("ipam")->info("gave block {} back: no pool of it selects this node",
                                        cidr.text());
@@ -38,15 +42,19 @@ Result<void> OwnBlocks::load(const Environment& environment, Family family) {
             }
             // Damaged: counts as ours, cannot be used; the others can.
             log::get("ipam")->error("a block is left out: {}", block.error().text());
-            fresh.elsewhere.insert(api::block_name(cidr));
+            fresh.elsewhere.insert(cidr);
         }
     }
     entry(family) = std::move(fresh);
     return {};
 }
 
-unsigned OwnBlocks::owned(Family family) const {
-    return static_cast<unsigned>(entry(family).blocks.size() + entry(family).elsewhere.size());
+unsigned OwnBlocks::count(Family family, const std::function<bool(const Cidr&)>& of) const {
+    const PerFamily& all = entry(family);
+    auto readable = std::count_if(all.blocks.begin(), all.blocks.end(),
+                                  [&](const auto& block) { return of(block.second.value.cidr()); });
+    return static_cast<unsigned>(readable +
+                                 std::count_if(all.elsewhere.begin(), all.elsewhere.end(), of));
 }
 
 Stored<Block>* OwnBlocks::find(const Cidr& cidr) {

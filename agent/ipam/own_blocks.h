@@ -11,6 +11,7 @@
 #include "base/result.h"
 
 #include <array>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <set>
@@ -27,13 +28,15 @@ public:
         : repository_(repository), claims_(std::move(claims)), owner_(std::move(owner)) {}
 
     // Lists the affinities and reads the blocks behind them, which repairs what a crash left half
-    // done. Empty blocks in pools that no longer select the node are given back.
-    Result<void> load(const Environment& environment, Family family);
+    // done. Empty blocks in pools that no longer select the node are given back, but those that
+    // are wanted all the same: a request may name its pools.
+    Result<void> load(const Environment& environment, Family family,
+                      const std::function<bool(const Cidr&)>& wanted = {});
 
     [[nodiscard]] bool loaded(Family family) const { return entry(family).loaded; }
 
-    // Affinities that the last load found, and what was claimed since: what the limit counts.
-    [[nodiscard]] unsigned owned(Family family) const;
+    // Affinities that the last load found, and what was claimed since, as far as `of` wants them.
+    [[nodiscard]] unsigned count(Family family, const std::function<bool(const Cidr&)>& of) const;
 
     [[nodiscard]] Map& blocks(Family family) { return entry(family).blocks; }
 
@@ -54,7 +57,7 @@ public:
 private:
     struct PerFamily {
         Map blocks;
-        std::set<std::string> elsewhere; // owned, but damaged: cannot be read
+        std::set<Cidr> elsewhere; // owned, but damaged: cannot be read
         bool loaded = false;
     };
 

@@ -71,19 +71,21 @@ void Allocator::Impl::after_release(const Environment& environment, Stored<Block
         return;
     }
     const api::IpPool* pool = pool_of(environment.pools, cidr.address());
-    if (pool != nullptr) {
-        if (owner == owner_) {
-            if (selects_node(*pool, environment.node_labels)) {
-                return;
-            }
-        } else {
-            auto labels = load_node_labels(store_, owner.name);
-            if (!labels || selects_node(*pool, *labels)) {
-                return; // of nodes that are gone the collector takes care
-            }
+    if (pool == nullptr || !pool->usable()) {
+        return; // it stays with its node, like every block that the pool left behind
+    }
+    if (owner == owner_) {
+        if (selects_node(*pool, environment.node_labels)) {
+            return;
+        }
+    } else {
+        auto labels = load_node_labels(store_, owner.name);
+        if (!labels || selects_node(*pool, *labels)) {
+            return; // of nodes that are gone the collector takes care
         }
     }
-    auto released = claims_.release(owner, cidr, {.require_empty = true});
+    auto released =
+        claims_.release(owner, cidr, {.require_empty = true, .cooldown = environment.cooldown()});
     if (released) {
         own_.forget(cidr);
         log::get("ipam")->info("gave block {} back: no pool of it selects {}", cidr.text(),
@@ -150,6 +152,7 @@ Result<ReleaseOutcome> Allocator::Impl::release(const Environment& environment,
                                                 std::span<const Release> requests) {
     std::map<Cidr, std::vector<Release>> by_block;
     ReleaseOutcome all;
+    std::optional<Error> failed;
     for (const Release& request : requests) {
         auto cidr = block_holding(environment, request.address);
         if (cidr) {
@@ -166,7 +169,8 @@ Result<ReleaseOutcome> Allocator::Impl::release(const Environment& environment,
         });
         if (!outcome) {
             if (outcome.error().kind != ErrorKind::NotFound) {
-                return outcome;
+                failed = failed ? failed : outcome.error(); // the other blocks are served
+                continue;
             }
             for (const Release& request : list) {
                 all.unallocated.push_back(request.address);
@@ -175,12 +179,17 @@ Result<ReleaseOutcome> Allocator::Impl::release(const Environment& environment,
         }
         for (const auto& [handle, count] : outcome->handles) {
             memo_.erase(handle);
-            TRY(handles_.decrement(handle, cidr, count));
+            if (auto done = handles_.decrement(handle, cidr, count); !done) {
+                failed = failed ? failed : done.error();
+            }
             all.handles[handle] += count;
         }
         all.released.insert(all.released.end(), outcome->released.begin(), outcome->released.end());
         all.unallocated.insert(all.unallocated.end(), outcome->unallocated.begin(),
                                outcome->unallocated.end());
+    }
+    if (failed) {
+        return Unexpected(*failed);
     }
     return all;
 }

@@ -159,8 +159,9 @@ Result<std::vector<Stored<Block>>> Repository::blocks(std::vector<std::string>* 
     return list<BlockCodec>(store_, {}, broken);
 }
 
-Result<std::vector<BlockSummary>>
-Repository::block_summaries(std::span<const Cidr> reservations) const {
+Result<std::vector<BlockSummary>> Repository::block_summaries(std::span<const Cidr> reservations,
+                                                              Time now,
+                                                              std::chrono::seconds cooldown) const {
     TRY_ASSIGN(auto found, store_.list(api::Kind::IpamBlock));
     std::vector<BlockSummary> all;
     all.reserve(found.objects.size());
@@ -170,7 +171,8 @@ Repository::block_summaries(std::span<const Cidr> reservations) const {
         if (!stored || stored->value.data().deleted) {
             continue;
         }
-        const Block& block = stored->value;
+        Block& block = stored->value;
+        (void)block.collect(now, cooldown);
         all.push_back({block.cidr(), block.affinity(), block.data().affinity_claim_time,
                        block.data().sequence_number, block.free_count(reservations), block.empty(),
                        block.cooling()});

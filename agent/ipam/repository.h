@@ -65,7 +65,8 @@ public:
     [[nodiscard]] Result<std::vector<Stored<Block>>>
     blocks(std::vector<std::string>* broken = nullptr) const;
     [[nodiscard]] Result<std::vector<BlockSummary>>
-    block_summaries(std::span<const Cidr> reservations) const;
+    block_summaries(std::span<const Cidr> reservations, Time now,
+                    std::chrono::seconds cooldown) const;
     // AlreadyExists.
     [[nodiscard]] Result<Stored<Block>> create(const Block& block) const;
     // One step of the sequence number, and the write. Conflict, NotFound; then `block` is void.

@@ -79,10 +79,6 @@ std::vector<PoolUsage> usage(const Environment& environment,
     if (!orphans.blocks.empty()) {
         pools.push_back(std::move(orphans));
     }
-    for (PoolUsage& pool : pools) {
-        std::sort(pool.blocks.begin(), pool.blocks.end(),
-                  [](const BlockUsage& a, const BlockUsage& b) { return a.cidr < b.cidr; });
-    }
     return pools;
 }
 

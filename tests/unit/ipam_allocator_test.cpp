@@ -2,6 +2,7 @@
 // What the allocator does on one store, with several nodes, in the order that Calico's published
 // algorithm gives; and what it costs in calls of the store.
 #include "agent/api/names.h"
+#include "agent/ipam/walk.h"
 #include "tests/unit/ipam_world.h"
 
 #include <algorithm>
@@ -297,6 +298,75 @@ TEST_F(IpamAllocator, HonoursReservationsCooldownAndSoftDelete) {
     Release leaked{ip("10.65.0.3"), std::nullopt, std::nullopt};
     EXPECT_TRUE(node1->allocator.release_ips({&leaked, 1}));
     world.held.erase("k8s-pod-network.c-b");
+}
+
+TEST_F(IpamAllocator, TakesEmptyBlocksInTheOrderOfItsWalk) {
+    world.configure({{"ipCooldownSeconds", 60}, {"strictAffinity", true}});
+    world.add_pool("pool", "10.65.0.0/28", 30);
+    auto node2 = world.process("node2");
+    Request all = world.request("all", "node2", 16);
+    assign(*node2, all);
+    release(*node2, all);
+    auto node1 = world.process("node1");
+    EXPECT_FALSE(node1->allocator.auto_assign(world.request("a", "node1"))); // cooling down
+    world.now += 61s;
+    EXPECT_EQ(assign(*node1, world.request("a", "node1")).v4[0].block,
+              *BlockWalk(cidr("10.65.0.0/28"), 30, "node1", 0).next({}));
+}
+
+TEST_F(IpamAllocator, CountsForTheLimitOnlyBlocksThatTheRequestMayUse) {
+    world.add_pool("one", "10.67.0.0/28", 30);
+    world.add_pool("two", "10.66.0.0/28", 30);
+    auto node1 = world.process("node1");
+    Request request = world.request("a", "node1");
+    request.max_blocks_per_host = 1;
+    request.pools4 = {"one"};
+    assign(*node1, request);
+    request = world.request("b", "node1");
+    request.max_blocks_per_host = 1;
+    request.pools4 = {"two"};
+    EXPECT_TRUE(cidr("10.66.0.0/28").contains(assign(*node1, request).v4[0].address));
+}
+
+TEST_F(IpamAllocator, KeepsTheBlocksOfThePoolsThatARequestNames) {
+    world.add_pool("west", "10.67.0.0/28", 30, {{"nodeSelector", "zone == 'west'"}});
+    auto node1 = world.process("node1");
+    ASSERT_TRUE(node1->allocator.claim_block(cidr("10.67.0.12/30")));
+    ASSERT_TRUE(node1->allocator.claim_block(cidr("10.67.0.8/30")));
+    node1->allocator.invalidate();
+    Request request = world.request("a", "node1");
+    request.pools4 = {"west"};
+    EXPECT_EQ(assign(*node1, request).v4[0].address, ip("10.67.0.12"));
+    EXPECT_EQ(world.blocks().size(), 2U);
+    node1->allocator.invalidate();
+    assign(*node1, world.request("b", "node1")); // by selectors: the empty one goes
+    EXPECT_EQ(world.block_names(), (std::vector<std::string>{"10.65.166.128/26 host:node1",
+                                                             "10.67.0.12/30 host:node1"}));
+}
+
+TEST_F(IpamAllocator, ServesEveryBlockOfARelease) {
+    world.add_pool("pool", "10.65.0.0/28", 30);
+    auto node1 = world.process("node1");
+    auto five = assign(*node1, world.request("a", "node1", 5));
+    std::string handle = world.request("a", "node1").handle;
+    std::vector<Release> releases{{five.v4[0].address, "another", {}},
+                                  {five.v4[4].address, handle, {}}};
+    EXPECT_EQ(node1->allocator.release_ips(releases).error().kind, ErrorKind::ConfigReality);
+    EXPECT_EQ(node1->allocator.addresses_of(handle)->size(), 4U);
+    world.held[handle].erase(five.v4[4].address);
+}
+
+TEST_F(IpamAllocator, BlocksOfADisabledPoolStay) {
+    world.add_pool("pool", "10.65.0.0/28", 30, {{"nodeSelector", "zone == 'east'"}});
+    world.add_pool("rest", "10.66.0.0/28", 30);
+    auto node1 = world.process("node1");
+    assign(*node1, world.request("a", "node1"));
+    world.add_pool("pool", "10.65.0.0/28", 30,
+                   {{"nodeSelector", "zone == 'west'"}, {"disabled", true}});
+    node1->allocator.invalidate();
+    release(*node1, world.request("a", "node1"));
+    assign(*node1, world.request("b", "node1"));
+    EXPECT_EQ(world.blocks().size(), 2U);
 }
 
 TEST_F(IpamAllocator, RepairsWhatIsHalfDone) {

@@ -147,6 +147,35 @@ TEST(IpamBlock, ReleasedAddressesCoolDown) {
     EXPECT_TRUE(block.empty());
 }
 
+TEST(IpamBlock, CoolingAddressesKeepTheirNumberWhenReleasedByHandle) {
+    Block block = Block::create(cidr("10.65.0.0/29"), "host:node1", kNow);
+    uint64_t first = block.data().sequence_number;
+    block.allocate(1, {"h.a", {}}, {});
+    block.begin_write();
+    block.allocate(1, {"h.b", {}}, {});
+    block.begin_write();
+    block.release_handle("h.a", kNow, 60s);
+    EXPECT_EQ(block.data().sequence_number_for_allocation.at(0), first);
+    Release one{ip("10.65.0.1"), {}, {}};
+    ASSERT_TRUE(block.release({&one, 1}, kNow, 60s));
+    EXPECT_EQ(block.data().sequence_number_for_allocation.at(1), first + 2);
+    // Nobody refers to the owners any more: they are dropped at once.
+    ASSERT_EQ(block.data().attributes.size(), 2U);
+    EXPECT_FALSE(block.data().attributes[0].handle_id || block.data().attributes[1].handle_id);
+    EXPECT_TRUE(block.cooling(ip("10.65.0.1")));
+    EXPECT_FALSE(block.cooling(ip("10.65.0.2")));
+}
+
+TEST(IpamBlock, WhatHasCooledDownIsUsedAgainBeforeWhatIsReleasedNow) {
+    Block block = Block::create(cidr("10.65.0.0/30"), "host:node1", kNow);
+    block.allocate(4, {"h.a", {}}, {});
+    Release last{ip("10.65.0.3"), {}, {}};
+    Release first{ip("10.65.0.0"), {}, {}};
+    ASSERT_TRUE(block.release({&last, 1}, kNow, 60s));
+    ASSERT_TRUE(block.release({&first, 1}, kNow + 61s, 0s));
+    EXPECT_EQ(block.data().unallocated, (std::vector<int>{3, 0}));
+}
+
 TEST(IpamBlock, ReservedAddressesStayInLine) {
     Block block = Block::create(cidr("10.65.0.0/29"), "host:node1", kNow);
     std::vector<Cidr> reserved{cidr("10.65.0.0/31"), cidr("10.65.0.3/32")};
