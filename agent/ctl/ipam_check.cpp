@@ -64,12 +64,21 @@ void confirm(ipam::Survey& now, const ipam::Survey& before) {
                   [&](const auto& item) { return !before.unallocated.contains(item.first); });
 }
 
-std::string attributes_text(const api::AllocationAttribute& attribute) {
-    std::string extra;
-    for (const auto& [key, value] : attribute.secondary) {
-        extra += (extra.empty() ? "" : ",") + key + "=" + value;
+std::string pairs_text(const api::StringMap& pairs) {
+    std::string text;
+    for (const auto& [key, value] : pairs) {
+        text += (text.empty() ? "" : ",") + key + "=" + value;
     }
-    return fmt::format("Main:{} Extra:{}", attribute.handle_id.value_or("<nil>"), extra);
+    return text;
+}
+
+std::string attributes_text(const api::AllocationAttribute& attribute) {
+    std::string text = fmt::format("Main:{} Extra:{}", attribute.handle_id.value_or("<none>"),
+                                   pairs_text(attribute.secondary));
+    if (!attribute.alternate_owner.empty()) {
+        text += " Alternate:" + pairs_text(attribute.alternate_owner);
+    }
+    return text;
 }
 
 const char* describe(ipam::AffinityFault fault) {
@@ -95,6 +104,7 @@ public:
         say("Checking IPAM for inconsistencies...\n\n");
         TRY(look());
         report_objects();
+        report_nodes();
         report_addresses();
         report_handles();
         report_owners();
@@ -180,6 +190,30 @@ private:
         }
     }
 
+    void report_nodes() {
+        constexpr size_t kMaxNodes = 20;
+        std::map<std::string, size_t> by_node;
+        for (const auto& stored : snapshot_.blocks) {
+            std::string owner = ipam::BlockOwner::parse(stored.value.affinity()).name;
+            for (const auto& allocation : stored.value.allocations()) {
+                std::string node = ipam::node_of(*allocation.attribute);
+                by_node[node.empty() ? owner : node]++;
+            }
+        }
+        std::vector<std::pair<std::string, size_t>> nodes(by_node.begin(), by_node.end());
+        std::stable_sort(nodes.begin(), nodes.end(),
+                         [](const auto& a, const auto& b) { return a.second > b.second; });
+        say("Looking for top (up to {}) nodes by allocations...\n", kMaxNodes);
+        for (size_t i = 0; i < std::min(nodes.size(), kMaxNodes); i++) {
+            say("  {} has {} allocations\n", nodes[i].first, nodes[i].second);
+        }
+        if (!nodes.empty()) {
+            say("Node with most allocations has {}; median is {}\n", nodes.front().second,
+                nodes[nodes.size() / 2].second);
+        }
+        say("\n");
+    }
+
     void report_addresses() {
         say("Scanning for IPs that are allocated but not actually in use...\n");
         for (const auto& leak : found_.leaks) {
@@ -191,10 +225,10 @@ private:
         say("Scanning for IPs that are in use by a workload or node but not allocated in "
             "IPAM...\n");
         for (const auto& [address, pod] : found_.outside_pools) {
-            problem("  {} in use by {} and not in an active IPAM pool\n", address.text(), pod);
+            problem("  {} in use by {} is not in any active IP pool.\n", address.text(), pod);
         }
         for (const auto& [address, pod] : found_.unallocated) {
-            problem("  {} in use by {} and in an active IPAM pool but has no IPAM allocation\n",
+            problem("  {} in use by {} and in active IPAM pool but has no IPAM allocation.\n",
                     address.text(), pod);
         }
         say("Found {} in-use IPs that are not in active IP pools.\n", found_.outside_pools.size());
@@ -248,16 +282,19 @@ private:
             problem("  block {}: its owner {} does not exist\n", finding.block.text(),
                     finding.affinity);
         }
-        for (const auto& finding : found_.damaged) {
-            problem("  block {}: its lists of free and taken IPs contradict each other\n",
-                    finding.block.text());
-        }
         for (const auto& [one, other] : found_.overlapping) {
             problem("  blocks {} and {} overlap\n", one.text(), other.text());
         }
         say("Found {} affinities and {} blocks that do not match.\n\n", found_.affinities.size(),
             found_.no_affinity.size() + found_.unowned.size() + found_.of_gone.size() +
-                found_.damaged.size() + found_.overlapping.size());
+                found_.overlapping.size());
+        say("Validating IPAMBlock structures...\n");
+        for (const auto& finding : found_.damaged) {
+            problem("  IPAMBlock {} is invalid: its lists of free and taken IPs contradict each "
+                    "other\n",
+                    finding.block.text());
+        }
+        say("Found {} invalid IPAMBlocks.\n", found_.damaged.size());
     }
 
     template <typename T>

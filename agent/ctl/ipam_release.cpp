@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // manxctl ipam release: of one address, or of what reports of `ipam check` found leaked.
+#include "agent/api/names.h"
 #include "agent/ctl/ipam_commands.h"
 #include "agent/ctl/ipam_report.h"
 #include "agent/ipam/ipam.h"
@@ -56,29 +57,24 @@ Result<IpamReport> read_report(const std::string& path) {
     return report;
 }
 
-Result<void> release_reported(Context& context, datastore::Store& store,
-                              const ReleaseOptions& options) {
-    TRY_ASSIGN(auto cluster, cluster_information(store));
-    std::set<ReportedLeak> leaks;
-    bool first = true;
-    for (const std::string& path : options.reports) {
-        TRY_ASSIGN(auto report, read_report(path));
-        if (!options.force && (report.cluster_guid != cluster.cluster_guid ||
-                               report.version != cluster.calico_version)) {
-            return fail(ErrorKind::ConfigInvalid,
-                        fmt::format("{}: the report is of another cluster or version (--force "
-                                    "takes it nevertheless)",
-                                    path));
-        }
-        std::set<ReportedLeak> these(report.leaks.begin(), report.leaks.end());
-        if (first) {
-            leaks = std::move(these);
-        } else {
-            std::erase_if(leaks, [&](const ReportedLeak& l) { return !these.contains(l); });
-        }
-        first = false;
+// What all of the reports found, unchanged.
+template <typename T>
+void keep_common(std::set<T>& common, const std::vector<T>& list, bool first) {
+    std::set<T> these(list.begin(), list.end());
+    if (first) {
+        common = std::move(these);
+    } else {
+        std::erase_if(common, [&](const T& item) { return !these.contains(item); });
     }
-    // No lock is needed: what has been used anew since has another sequence number or handle.
+}
+
+// No lock is needed: what has been used anew since has another sequence number or handle.
+Result<void> release_leaks(Context& context, datastore::Store& store,
+                           const std::set<ReportedLeak>& leaks) {
+    if (leaks.empty()) {
+        context.out << "Report didn't contain any leaked IPs to clean up.\n";
+        return {};
+    }
     auto allocator = releaser(store);
     unsigned released = 0;
     for (const ReportedLeak& leak : leaks) {
@@ -94,6 +90,57 @@ Result<void> release_reported(Context& context, datastore::Store& store,
     }
     context.out << "Released " << released << " IPs successfully\n";
     return {};
+}
+
+// Only those that nobody has written since.
+Result<void> delete_handles(Context& context, datastore::Store& store,
+                            const std::set<ReportedHandle>& handles) {
+    if (handles.empty()) {
+        context.out << "Report didn't contain any handles to clean up.\n";
+        return {};
+    }
+    unsigned deleted = 0;
+    for (const ReportedHandle& handle : handles) {
+        datastore::Key key{api::Kind::IpamHandle, "", api::handle_name(handle.id)};
+        auto done = store.remove(key, {"", handle.resource_version});
+        if (done) {
+            deleted++;
+        } else if (done.error().kind != ErrorKind::NotFound &&
+                   done.error().kind != ErrorKind::Conflict) {
+            return done;
+        }
+    }
+    context.out << fmt::format("Released {} handles; {} skipped; 0 errors.\n", deleted,
+                               handles.size() - deleted);
+    return {};
+}
+
+Result<void> release_reported(Context& context, datastore::Store& store,
+                              const ReleaseOptions& options) {
+    TRY_ASSIGN(auto cluster, cluster_information(store));
+    std::set<ReportedLeak> leaks;
+    std::set<ReportedHandle> handles;
+    bool first = true;
+    for (const std::string& path : options.reports) {
+        TRY_ASSIGN(auto report, read_report(path));
+        if (report.cluster_guid != cluster.cluster_guid) {
+            return fail(ErrorKind::ConfigInvalid,
+                        fmt::format("{}: the report is of another cluster (clusterGUID {}, "
+                                    "expected {})",
+                                    path, report.cluster_guid, cluster.cluster_guid));
+        }
+        if (!options.force && report.version != cluster.calico_version) {
+            return fail(ErrorKind::ConfigInvalid,
+                        fmt::format("{}: the report is of version {}, the cluster of {} (--force "
+                                    "takes it nevertheless)",
+                                    path, report.version, cluster.calico_version));
+        }
+        keep_common(leaks, report.leaks, first);
+        keep_common(handles, report.handles, first);
+        first = false;
+    }
+    TRY(release_leaks(context, store, leaks));
+    return delete_handles(context, store, handles);
 }
 
 Result<void> run_release(Context& context, const ReleaseOptions& options) {
@@ -113,7 +160,7 @@ void add_ipam_release(CLI::App& ipam, Context& context) {
     command->add_option("--ip", options->ip, "This address");
     command->add_option("--from-report", options->reports,
                         "What all of these reports of `ipam check -o` found leaked");
-    command->add_flag("--force", options->force, "Take reports of other clusters and versions");
+    command->add_flag("--force", options->force, "Take reports of other versions");
     command->callback([&context, options] { context.finish(run_release(context, *options)); });
 }
 

@@ -113,6 +113,13 @@ Result<IpamReport> IpamReport::from_json(const json& report) {
             });
         }
     }
+    root.each("leakedHandles", [&](const api::Fields& item) {
+        ReportedHandle handle;
+        item.require("ID");
+        item.get("ID", handle.id);
+        item.get("Revision", handle.resource_version);
+        out.handles.push_back(std::move(handle));
+    });
     if (problems.first) {
         return Unexpected(*problems.first);
     }

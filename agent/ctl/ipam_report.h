@@ -26,10 +26,19 @@ struct ReportedLeak {
     auto operator<=>(const ReportedLeak&) const = default;
 };
 
+// A handle without addresses, as it was when the report was made.
+struct ReportedHandle {
+    std::string id;
+    std::string resource_version;
+
+    auto operator<=>(const ReportedHandle&) const = default;
+};
+
 struct IpamReport {
     std::string version;
     std::string cluster_guid;
     std::vector<ReportedLeak> leaks; // not in use, not cooling down
+    std::vector<ReportedHandle> handles;
 
     static Result<IpamReport> from_json(const nlohmann::json& report);
 };

@@ -70,13 +70,16 @@ Result<void> show_ip(Context& context, datastore::Store& store, const std::strin
     for (const auto& stored : blocks) {
         auto found = stored.value.find(address);
         if (!found) {
+            if (stored.value.cooling(address)) {
+                return fail(ErrorKind::ConfigReality,
+                            fmt::format("address {} is in cooldown", address.text()));
+            }
             continue;
         }
         const auto& attribute = *found->attribute;
-        context.out << "IP " << address.text() << " is in use\n";
-        if (attribute.handle_id) {
-            context.out << "Handle ID: " << *attribute.handle_id << "\n";
-        }
+        context.out << "IP " << address.text() << " is in use\n"
+                    << "Handle ID: " << ipam::clean_handle(attribute.handle_id.value_or("<none>"))
+                    << "\n";
         if (attribute.secondary.empty()) {
             context.out << "No Active Owner attributes defined\n";
         } else {
@@ -101,11 +104,13 @@ std::string attribute(const api::StringMap& attributes, const char* key) {
 Result<void> show_borrowed(Context& context, datastore::Store& store) {
     TRY_ASSIGN(auto blocks, ipam::Repository(store).blocks());
     BoxTable table({"IP", "Borrowing-Node", "Block", "Block Owner", "Type", "Allocated-To"});
+    unsigned of_no_node = 0;
     for (const auto& stored : blocks) {
         auto owner = ipam::BlockOwner::parse(stored.value.affinity());
         for (const auto& allocation : stored.value.allocations()) {
             const auto& attributes = allocation.attribute->secondary;
             std::string node = attribute(attributes, "node");
+            of_no_node += node.empty() ? 1 : 0;
             if (node.empty() || node == owner.name) {
                 continue;
             }
@@ -122,6 +127,11 @@ Result<void> show_borrowed(Context& context, datastore::Store& store) {
         }
     }
     table.print(context.out);
+    if (of_no_node > 0) {
+        context.out << fmt::format("\nNote: found {} IP allocations without an explicit node "
+                                   "association. Unable to determine if they are borrowed.\n",
+                                   of_no_node);
+    }
     return {};
 }
 

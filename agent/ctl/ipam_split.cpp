@@ -75,6 +75,7 @@ Result<void> run_split(Context& context, const SplitOptions& options) {
     disabled["spec"]["disabled"] = true;
     TRY(store->update(old, disabled));
     IpAddress first = pool.cidr.address();
+    std::string created_text;
     for (unsigned i = 0; i < options.parts; i++) {
         Cidr part(first, length);
         nlohmann::json json = found.json;
@@ -89,14 +90,15 @@ Result<void> run_split(Context& context, const SplitOptions& options) {
         if (!created && created.error().kind != ErrorKind::AlreadyExists) {
             return Unexpected(created.error());
         }
+        created_text += fmt::format("Created {} with CIDR {}.\n", name, part.text());
         // Not wrapping at the end of the address space: the last part has no successor.
         if (i + 1 < options.parts) {
             first = part.last().plus(1);
         }
     }
     TRY(store->remove(old));
-    context.out << fmt::format("Successfully split IP pool {} into {} pools\n", pool.meta.name,
-                               options.parts);
+    context.out << fmt::format("IP Pool {} was successfully split into {} smaller pools.\n{}",
+                               pool.meta.name, options.parts, created_text);
     return {};
 }
 

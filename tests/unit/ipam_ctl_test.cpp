@@ -122,6 +122,20 @@ TEST_F(IpamCtl, ShowsOneAddressAndTheConfiguration) {
         << out;
     ASSERT_EQ(run({"show", "--ip", "10.65.0.9"}), 0);
     EXPECT_EQ(out, "10.65.0.9 is not assigned\n");
+    AssignRequest plain{*IpAddress::parse("10.65.0.1"), "", {}, api::PoolUse::Workload};
+    ASSERT_TRUE(allocator->assign_ip(plain));
+    ASSERT_EQ(run({"show", "--ip", "10.65.0.1"}), 0);
+    EXPECT_EQ(out, "IP 10.65.0.1 is in use\nHandle ID: <none>\n"
+                   "No Active Owner attributes defined\n");
+    ASSERT_EQ(run({"show", "--show-borrowed"}), 0);
+    EXPECT_NE(out.find("\nNote: found 1 IP allocations without an explicit node association. "
+                       "Unable to determine if they are borrowed.\n"),
+              std::string::npos)
+        << out;
+    ASSERT_EQ(run({"configure", "--ip-cooldown-seconds", "60"}), 0);
+    ASSERT_EQ(run({"release", "--ip", "10.65.0.1"}), 0) << err;
+    EXPECT_EQ(run({"show", "--ip", "10.65.0.1"}), 1);
+    EXPECT_NE(err.find("address 10.65.0.1 is in cooldown"), std::string::npos) << err;
     EXPECT_EQ(run({"configure", "--strictaffinity", "true", "--max-blocks-per-host", "4"}), 0);
     EXPECT_EQ(out, "Successfully set StrictAffinity to: true\n"
                    "Successfully set MaxBlocksPerHost to: 4\n");
@@ -174,6 +188,8 @@ TEST_F(IpamCtl, FindsAndRepairsFaultsOnline) {
         fmt::format("  {} leaked; attrs Main:k8s-pod-network.gone Extra:namespace=default,"
                     "node=node1,pod=gone,timestamp=",
                     leaked),
+        "  node1 has 2 allocations\nNode with most allocations has 2; median is 2\n",
+        "Found 0 invalid IPAMBlocks.\n",
         "Found 1 IPs that are allocated in IPAM but not actually in use.\n",
         "Found 0 in-use IPs that are not in active IP pools.\n",
         "Found 1 handles with no matching IPs (and 1 handles with matches).\n",
@@ -188,13 +204,18 @@ TEST_F(IpamCtl, FindsAndRepairsFaultsOnline) {
     EXPECT_EQ(json["allocations"][leaked][0]["pod"], "gone");
     EXPECT_EQ(json["leakedHandles"][0]["ID"], "stray");
     ASSERT_EQ(run({"release", "--from-report", report}), 0) << err;
-    EXPECT_EQ(out, "Released 1 IPs successfully\n");
+    EXPECT_EQ(out, "Released 1 IPs successfully\nReleased 1 handles; 0 skipped; 0 errors.\n");
+    EXPECT_FALSE(store->get({api::Kind::IpamHandle, "", "stray"}));
     ASSERT_EQ(run({"release", "--from-report", report}), 0);
-    EXPECT_EQ(out, "Released 0 IPs successfully\n");
+    EXPECT_EQ(out, "Released 0 IPs successfully\nReleased 0 handles; 1 skipped; 0 errors.\n");
+    json["clusterGUID"] = "another";
+    std::ofstream(folder / "other.json") << json;
+    EXPECT_EQ(run({"release", "--force", "--from-report", folder / "other.json"}), 1);
+    EXPECT_NE(err.find("clusterGUID another"), std::string::npos) << err;
 
     assign("gone-again", false);
     ASSERT_EQ(run({"check", "--settle", "0.05", "--fix"}), 0) << err;
-    EXPECT_NE(out.find("Repaired 4 problems.\n"), std::string::npos) << out;
+    EXPECT_NE(out.find("Repaired 3 problems.\n"), std::string::npos) << out;
     ASSERT_EQ(run({"check", "--settle", "0"}), 0);
     EXPECT_NE(out.find("Check complete; found 0 problems.\n"), std::string::npos) << out;
     EXPECT_TRUE(store->get({api::Kind::IpamHandle, "", "k8s-pod-network.fine"}));
@@ -207,6 +228,9 @@ TEST_F(IpamCtl, SplitsAPool) {
     EXPECT_EQ(run({"split", "2", "--name", "four"}), 1);
     EXPECT_NE(err.find("not locked"), std::string::npos) << err;
     ASSERT_EQ(run({"split", "2", "--cidr", "10.65.0.0/16", "--force"}), 0) << err;
+    EXPECT_EQ(out, "IP Pool four was successfully split into 2 smaller pools.\n"
+                   "Created split-four-0 with CIDR 10.65.0.0/17.\n"
+                   "Created split-four-1 with CIDR 10.65.128.0/17.\n");
     ASSERT_EQ(run({"show"}), 0);
     EXPECT_NE(out.find("| 10.65.0.0/17   |     32768 |"), std::string::npos) << out;
     EXPECT_NE(out.find("| 10.65.128.0/17 |     32768 |"), std::string::npos) << out;
