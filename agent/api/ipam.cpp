@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
 #include <charconv>
 
 namespace manx::api {
@@ -32,6 +33,13 @@ void put(json& spec, const char* name, const std::string& value) {
     }
 }
 
+// -1, which is neither an index nor an ordinal, for what is far outside.
+int number_in(const json& item) {
+    bool fits =
+        item.is_number_unsigned() ? item.get<uint64_t>() <= INT32_MAX : item.get<int64_t>() >= 0;
+    return fits ? item.get<int>() : -1;
+}
+
 void read_allocations(const Fields& spec, IpamBlock& block) {
     const json* list = spec.find("allocations");
     if (list == nullptr) {
@@ -45,9 +53,8 @@ void read_allocations(const Fields& spec, IpamBlock& block) {
     for (const auto& item : *list) {
         if (item.is_null()) {
             block.allocations.emplace_back();
-        } else if (item.is_number_integer() && item.get<int64_t>() >= 0 &&
-                   item.get<int64_t>() < static_cast<int64_t>(block.attributes.size())) {
-            block.allocations.emplace_back(item.get<int>());
+        } else if (item.is_number_integer()) {
+            block.allocations.emplace_back(number_in(item));
         } else {
             spec.wrong("allocations", "expected null or an index into spec.attributes");
             return;
@@ -64,16 +71,12 @@ void read_unallocated(const Fields& spec, IpamBlock& block) {
         spec.wrong("unallocated", "expected a list");
         return;
     }
-    std::vector<bool> seen(block.allocations.size());
     for (const auto& item : *list) {
-        int64_t ordinal = item.is_number_integer() ? item.get<int64_t>() : -1;
-        if (ordinal < 0 || ordinal >= static_cast<int64_t>(seen.size()) ||
-            seen[static_cast<size_t>(ordinal)]) {
+        if (!item.is_number_integer()) {
             spec.wrong("unallocated", "expected ordinals of the block, each once");
             return;
         }
-        seen[static_cast<size_t>(ordinal)] = true;
-        block.unallocated.push_back(static_cast<int>(ordinal));
+        block.unallocated.push_back(number_in(item));
     }
 }
 
@@ -121,6 +124,37 @@ Result<IpamBlock> IpamBlock::from_json(const json& object) {
     spec.get("strictAffinity", block.strict_affinity);
     spec.get("deleted", block.deleted);
     return done(std::move(block), problems);
+}
+
+Result<void> IpamBlock::validate() const {
+    auto invalid = [&](std::string_view field, std::string_view what) {
+        return fail(ErrorKind::ConfigInvalid,
+                    fmt::format("IPAMBlock {}: spec.{}: {}", meta.name, field, what));
+    };
+    for (const auto& index : allocations) {
+        if (index && (*index < 0 || static_cast<size_t>(*index) >= attributes.size())) {
+            return invalid("allocations", "expected null or an index into spec.attributes");
+        }
+    }
+    std::vector<bool> listed(allocations.size());
+    for (int ordinal : unallocated) {
+        auto at = static_cast<size_t>(ordinal);
+        if (ordinal < 0 || at >= listed.size() || listed[at]) {
+            return invalid("unallocated", "expected ordinals of the block, each once");
+        }
+        if (allocations[at]) {
+            return invalid("unallocated", fmt::format("{} is in spec.allocations", ordinal));
+        }
+        listed[at] = true;
+    }
+    for (size_t i = 0; i < listed.size(); i++) {
+        if (!allocations[i] && !listed[i]) {
+            return invalid("unallocated", fmt::format("lacks {}, which spec.allocations does not "
+                                                      "have either",
+                                                      i));
+        }
+    }
+    return {};
 }
 
 Result<json> IpamBlock::to_json() const {
@@ -198,6 +232,14 @@ Result<json> BlockAffinity::to_json() const {
         own.labels[key] = value;
     }
     return make_stored(Kind::BlockAffinity, own, std::move(spec));
+}
+
+bool BlockAffinity::labelled() const {
+    const auto wanted = affinity_labels(node, type, cidr.family());
+    return std::ranges::all_of(wanted, [&](const auto& label) {
+        auto at = meta.labels.find(label.first);
+        return at != meta.labels.end() && at->second == label.second;
+    });
 }
 
 Result<IpamHandle> IpamHandle::from_json(const json& object) {

@@ -37,8 +37,12 @@ struct IpamBlock {
     bool strict_affinity = false;                           // unused, but the schema wants it
     bool deleted = false;
 
+    // Takes lists that contradict each other, and numbers that mean nothing (a large one becomes
+    // -1): a block that others have damaged must be readable to be mended, and to be kept out of.
     static Result<IpamBlock> from_json(const nlohmann::json& object);
     [[nodiscard]] Result<nlohmann::json> to_json() const; // stored form
+    // Each ordinal is free, once, or taken by an attribute that exists.
+    [[nodiscard]] Result<void> validate() const;
 };
 
 enum class AffinityState : uint8_t { Confirmed, Pending, PendingDeletion };
@@ -53,6 +57,7 @@ struct BlockAffinity {
 
     static Result<BlockAffinity> from_json(const nlohmann::json& object);
     [[nodiscard]] Result<nlohmann::json> to_json() const;
+    [[nodiscard]] bool labelled() const; // as to_json() will have it
 };
 
 struct IpamHandle {

@@ -71,6 +71,22 @@ std::string block_name(const Cidr& block) {
     return name;
 }
 
+std::optional<Cidr> block_of_name(std::string_view name) {
+    auto slash = name.rfind('-');
+    if (slash == std::string_view::npos) {
+        return std::nullopt;
+    }
+    for (char separator : {'.', ':'}) {
+        std::string text(name);
+        std::ranges::replace(text, '-', separator);
+        text[slash] = '/';
+        if (auto cidr = Cidr::parse(text); cidr && block_name(*cidr) == name) {
+            return *cidr;
+        }
+    }
+    return std::nullopt;
+}
+
 std::string affinity_name(std::string_view host, const Cidr& block) {
     constexpr size_t kMaxName = 252;
     constexpr size_t kHashLength = 11;

@@ -6,6 +6,7 @@
 #include "base/ip.h"
 
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -21,6 +22,8 @@ std::string endpoint_status_file(std::string_view ns, std::string_view pod);
 
 // "10-65-0-0-26": the name of the block's IPAMBlock.
 std::string block_name(const Cidr& block);
+// The reverse; nullopt if no block has that name.
+std::optional<Cidr> block_of_name(std::string_view name);
 // "<host>-10-65-0-0-26", shortened with a hash from 253 characters on.
 std::string affinity_name(std::string_view host, const Cidr& block);
 // Lower case of the handle id.

@@ -34,7 +34,7 @@ bool suspicious(const ipam::Survey& found) {
     return !found.leaks.empty() || !found.handles.empty() || !found.affinities.empty() ||
            !found.no_affinity.empty() || !found.unowned.empty() || !found.of_gone.empty() ||
            !found.used_twice.empty() || !found.overlapping.empty() || !found.damaged.empty() ||
-           !found.outside_pools.empty() || !found.unallocated.empty();
+           !found.outside_pools.empty() || !found.unallocated.empty() || !found.deleted.empty();
 }
 
 template <typename T, typename Fn>
@@ -56,6 +56,7 @@ void confirm(ipam::Survey& now, const ipam::Survey& before) {
     keep_common(now.unowned, before.unowned, key);
     keep_common(now.of_gone, before.of_gone, key);
     keep_common(now.damaged, before.damaged, key);
+    keep_common(now.deleted, before.deleted, [](const auto& item) { return item.text(); });
     std::erase_if(now.used_twice,
                   [&](const auto& item) { return !before.used_twice.contains(item.first); });
     std::erase_if(now.outside_pools,
@@ -91,6 +92,8 @@ const char* describe(ipam::AffinityFault fault) {
         return "its block belongs to somebody else";
     case ipam::AffinityFault::Unfinished:
         return "a claim or a release was not finished";
+    case ipam::AffinityFault::NoLabels:
+        return "lacks the labels by which its owner finds it";
     }
     return "";
 }
@@ -108,6 +111,7 @@ public:
         report_addresses();
         report_handles();
         report_owners();
+        report_deleted();
         say("Check complete; found {} problems.\n", problems_);
         if (!options_.output.empty()) {
             TRY_ASSIGN(auto cluster, cluster_information(store_));
@@ -184,7 +188,7 @@ private:
             used += seen.pod.is_endpoint() ? seen.pod.ips.size() : 0;
         }
         say("Loading all workload endpoints.\nFound {} workload IPs.\n\n", used);
-        for (const std::string& broken : snapshot_.broken) {
+        for (const std::string& broken : snapshot_.left_out.broken) {
             problems_++;
             say("  cannot be read: {}\n", broken);
         }
@@ -265,6 +269,14 @@ private:
         say("Found {} handles whose counts differ from the blocks.\n\n", counts);
     }
 
+    void report_deleted() {
+        say("Scanning for objects whose deletion was not finished...\n");
+        for (const auto& marked : found_.deleted) {
+            problem("  {} is marked as deleted\n", marked.key.text());
+        }
+        say("Found {} objects whose deletion was not finished.\n\n", found_.deleted.size());
+    }
+
     void report_owners() {
         say("Scanning for blocks and affinities that do not match...\n");
         for (const auto& finding : found_.affinities) {
@@ -336,7 +348,15 @@ private:
         for (const auto& finding : found_.unowned) {
             count(repair.remove_unowned(finding));
         }
+        for (const auto& marked : found_.deleted) {
+            count(repair.finish_delete(marked));
+        }
         say("Repaired {} problems.\n", repaired_);
+        if (!snapshot_.left_out.broken.empty()) {
+            say("{} objects cannot be read, and are left as they are: mend or delete them by "
+                "hand.\n",
+                snapshot_.left_out.broken.size());
+        }
         if (failed_ > 0) {
             return fail(ErrorKind::Unavailable, fmt::format("{} repairs failed", failed_));
         }

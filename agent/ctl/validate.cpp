@@ -121,7 +121,7 @@ Result<void> validate_object(const Resource& resource) {
     case Kind::IpamConfig:
         return readable_and_valid<api::IpamConfig>(object);
     case Kind::IpamBlock:
-        return readable<api::IpamBlock>(object);
+        return readable_and_valid<api::IpamBlock>(object);
     case Kind::BlockAffinity:
         return readable<api::BlockAffinity>(object);
     case Kind::IpamHandle:

@@ -72,18 +72,24 @@ Result<AssignedAddress> Allocator::Impl::assign_ip(const AssignRequest& request)
                     fmt::format("{}: {} is not allowed for the required use", pool->subject(),
                                 address.text()));
     }
-    Cidr cidr = block_of(address, pool->block_size);
+    // A block of another size, of before the pool's was changed, keeps its addresses.
+    auto holding = block_holding(*environment, address);
+    if (!holding && holding.error().kind != ErrorKind::NotFound) {
+        return Unexpected(unreadable_is_reality(holding.error()));
+    }
+    Cidr cidr = holding ? *holding : block_of(address, pool->block_size);
     bool counted = false; // by the handle
     auto attempt = [&]() -> Result<AssignedAddress> {
         auto block = repository_.block(cidr);
         if (!block && block.error().kind == ErrorKind::NotFound) {
+            TRY(check_claimable(cidr));
             block = claims_.claim(owner_, cidr);
             if (!block && block.error().kind == ErrorKind::AlreadyExists) {
                 return fail(ErrorKind::Conflict, block.error().message);
             }
         }
         if (!block) {
-            return Unexpected(block.error());
+            return Unexpected(unreadable_is_reality(block.error()));
         }
         bool own = block->value.affinity() == owner_.text();
         if (environment->config.strict_affinity && !own) {
@@ -144,6 +150,7 @@ Result<std::vector<AssignedAddress>> Allocator::Impl::addresses_of(std::string_v
 
 Result<void> Allocator::Impl::claim_block(const Cidr& block) {
     std::lock_guard lock(mutex_);
+    TRY(check_claimable(block));
     TRY_ASSIGN(auto claimed, claims_.claim(owner_, block));
     own_.put(std::move(claimed));
     return {};

@@ -21,6 +21,14 @@
 
 namespace manx::ipam {
 
+// An object in the datastore that cannot be read is no fault of a request: it is tried again.
+inline Error unreadable_is_reality(Error error) {
+    if (error.kind == ErrorKind::ConfigInvalid) {
+        error.kind = ErrorKind::ConfigReality;
+    }
+    return error;
+}
+
 // What one request still wants of one family.
 struct Want {
     const Request* request = nullptr;
@@ -91,6 +99,8 @@ private:
     Result<bool> steal_empty(const Environment& environment, const Group& group,
                              std::span<const BlockSummary> blocks);
     Result<bool> try_claim(const Cidr& cidr); // false: somebody else's
+    // ConfigReality: another block lies across it, of which it would give addresses a second time.
+    Result<void> check_claimable(const Cidr& cidr) const;
 
     // release.cpp
     Result<ReleaseOutcome> release(const Environment& environment,

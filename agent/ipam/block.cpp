@@ -31,14 +31,55 @@ bool is_windows_reserve(const api::AllocationAttribute& attribute) {
     return attribute.handle_id && clean_handle(*attribute.handle_id) == kWindowsHandle;
 }
 
-const api::AllocationAttribute kNoAttribute{};
-
 constexpr std::chrono::seconds kMaxCooldown{1200};
 
 } // namespace
 
 std::string_view clean_handle(std::string_view stored) {
     return stored.substr(0, stored.find('\r'));
+}
+
+Block::Block(api::IpamBlock data) : data_(std::move(data)), damaged_(!data_.validate()) {
+    if (damaged_) {
+        make_harmless();
+    }
+}
+
+void Block::make_harmless() {
+    std::vector<bool> listed(data_.allocations.size());
+    std::erase_if(data_.unallocated, [&](int ordinal) {
+        auto at = static_cast<size_t>(ordinal);
+        bool good = ordinal >= 0 && at < listed.size() && !listed[at] && !data_.allocations[at];
+        if (good) {
+            listed[at] = true;
+        }
+        return !good;
+    });
+    std::optional<int> lost; // the attribute of all that have none
+    for (auto& index : data_.allocations) {
+        if (index && (*index < 0 || static_cast<size_t>(*index) >= data_.attributes.size() ||
+                      index == lost)) {
+            if (!lost) {
+                lost = static_cast<int>(data_.attributes.size());
+                data_.attributes.push_back(
+                    {std::nullopt, {{"note", "lost its attribute"}}, {}, ""});
+            }
+            index = lost;
+        }
+    }
+}
+
+void Block::list_lost() {
+    std::vector<bool> listed(data_.allocations.size());
+    for (int ordinal : data_.unallocated) {
+        listed[static_cast<size_t>(ordinal)] = true;
+    }
+    for (size_t i = 0; i < listed.size(); i++) {
+        if (!listed[i] && !data_.allocations[i]) {
+            data_.unallocated.push_back(static_cast<int>(i));
+        }
+    }
+    damaged_ = false;
 }
 
 Block Block::create(const Cidr& cidr, std::string affinity, Time now) {
@@ -65,9 +106,7 @@ const api::AllocationAttribute* Block::attribute_of(size_t ordinal) const {
     if (!index) {
         return nullptr;
     }
-    // An index out of range is damage that others did; the address counts as taken.
-    auto at = static_cast<size_t>(*index);
-    return *index >= 0 && at < data_.attributes.size() ? &data_.attributes[at] : &kNoAttribute;
+    return &data_.attributes[static_cast<size_t>(*index)];
 }
 
 size_t Block::attribute_index(const Owner& owner) {
@@ -226,11 +265,8 @@ void Block::drop_unused_attributes() {
     std::vector<std::optional<int>> moved(data_.attributes.size());
     std::vector<api::AllocationAttribute> kept;
     std::vector<bool> used(data_.attributes.size());
-    auto in_range = [&](int index) {
-        return index >= 0 && static_cast<size_t>(index) < data_.attributes.size();
-    };
     for (const auto& index : data_.allocations) {
-        if (index && in_range(*index)) {
+        if (index) {
             used[static_cast<size_t>(*index)] = true;
         }
     }
@@ -244,7 +280,7 @@ void Block::drop_unused_attributes() {
         }
     }
     for (auto& index : data_.allocations) {
-        if (index && in_range(*index)) {
+        if (index) {
             index = moved[static_cast<size_t>(*index)];
         }
     }

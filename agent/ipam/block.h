@@ -54,12 +54,21 @@ inline constexpr std::string_view kWindowsHandle = "windows-reserved-ipam-handle
 
 class Block {
 public:
-    explicit Block(api::IpamBlock data) : data_(std::move(data)) {}
+    // Damage that others did is made harmless: from the free ordinals those are struck out that are
+    // taken, listed twice, or outside of the block; an allocation whose attribute does not exist
+    // stays taken, under an attribute of its own. The next write stores that.
+    explicit Block(api::IpamBlock data);
 
     // All addresses free. affinity: "host:node1"; empty for none.
     static Block create(const Cidr& cidr, std::string affinity, Time now);
 
     [[nodiscard]] const api::IpamBlock& data() const { return data_; }
+
+    // As it was read: ordinals were free and taken, or neither, or taken by nobody.
+    [[nodiscard]] bool damaged() const { return damaged_; }
+
+    // Lists as free what is neither free nor taken, which ends the damage.
+    void list_lost();
 
     [[nodiscard]] const Cidr& cidr() const { return data_.cidr; }
 
@@ -108,8 +117,10 @@ private:
     void release_ordinals(std::span<const size_t> ordinals, Time now, std::chrono::seconds cooldown,
                           ReleaseOutcome& outcome);
     void drop_unused_attributes();
+    void make_harmless();
 
     api::IpamBlock data_;
+    bool damaged_ = false;
 };
 
 // A stored handle without what an old CNI plugin left behind it ("\r" and more).

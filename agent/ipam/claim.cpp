@@ -8,7 +8,6 @@
 
 #include <algorithm>
 #include <iterator>
-#include <map>
 
 namespace manx::ipam {
 
@@ -17,26 +16,36 @@ namespace {
 // An empty block is left to its owner for that long after it claimed it.
 constexpr std::chrono::minutes kReclaimAge{1};
 
-// The blocks that exist, by address: whether one lies across a candidate, whatever its size.
+// The blocks that exist: whether one lies across a candidate, whatever its size, and though some
+// may lie across each other already.
 class Existing {
 public:
     explicit Existing(std::span<const BlockSummary> blocks) {
         for (const auto& block : blocks) {
-            by_address_.emplace(block.cidr.address(), &block);
+            reach_.push_back(&block);
+        }
+        std::ranges::sort(reach_, {}, [](const auto* block) { return block->cidr; });
+        starts_.reserve(reach_.size());
+        for (size_t i = 0; i < reach_.size(); i++) {
+            starts_.push_back(reach_[i]->cidr.address());
+            if (i > 0 && reach_[i - 1]->cidr.last() >= reach_[i]->cidr.last()) {
+                reach_[i] = reach_[i - 1];
+            }
         }
     }
 
     [[nodiscard]] const BlockSummary* overlapping(const Cidr& candidate) const {
-        auto after = by_address_.upper_bound(candidate.last());
-        if (after == by_address_.begin()) {
+        auto after = std::ranges::upper_bound(starts_, candidate.last());
+        if (after == starts_.begin()) {
             return nullptr;
         }
-        const BlockSummary* before = std::prev(after)->second;
+        const BlockSummary* before = reach_[static_cast<size_t>(after - starts_.begin()) - 1];
         return before->cidr.overlaps(candidate) ? before : nullptr;
     }
 
 private:
-    std::map<IpAddress, const BlockSummary*> by_address_;
+    std::vector<IpAddress> starts_;          // in order
+    std::vector<const BlockSummary*> reach_; // of those up to there, the one that reaches furthest
 };
 
 bool claimed_recently(const BlockSummary& block, Time now) {
@@ -76,6 +85,16 @@ Result<bool> Allocator::Impl::try_claim(const Cidr& cidr) {
         return false;
     }
     return Unexpected(block.error());
+}
+
+Result<void> Allocator::Impl::check_claimable(const Cidr& cidr) const {
+    TRY_ASSIGN(auto there, repository_.overlapping(cidr));
+    if (there) {
+        return fail(ErrorKind::ConfigReality,
+                    fmt::format("block {} cannot be claimed: it overlaps block {}, which exists",
+                                cidr.text(), there->text()));
+    }
+    return {};
 }
 
 Result<bool> Allocator::Impl::claim_unowned(const Environment& environment, const Group& group,

@@ -10,7 +10,8 @@ namespace manx::ipam {
 using api::AffinityState;
 
 Result<void> Claims::set_state(Stored<api::BlockAffinity>& affinity, AffinityState state) const {
-    if (affinity.value.state == state) {
+    // Old Calico wrote affinities without labels, by which their owner does not find them.
+    if (affinity.value.state == state && affinity.value.labelled()) {
         return {};
     }
     affinity.value.state = state;
@@ -53,6 +54,13 @@ Result<Stored<Block>> Claims::claim_once(const BlockOwner& owner, const Cidr& ci
     auto block = repository_.create(Block::create(cidr, owner.text(), clock_()));
     if (!block && block.error().kind == ErrorKind::AlreadyExists) {
         block = repository_.block(cidr).map_error(gone_is_conflict);
+        if (!block && block.error().kind == ErrorKind::ConfigInvalid) {
+            // Whose it is nobody can tell. What was confirmed before stays.
+            if (affinity->value.state != AffinityState::Confirmed) {
+                (void)repository_.remove(*affinity); // else: collected
+            }
+            return fail(ErrorKind::AlreadyExists, block.error().message);
+        }
         if (block && block->value.affinity() != owner.text()) {
             auto removed = repository_.remove(*affinity);
             if (!removed && removed.error().kind != ErrorKind::NotFound) {
@@ -84,8 +92,18 @@ Result<Stored<Block>> Claims::through_affinity_once(const BlockOwner& owner, con
                                                     bool may_create) const {
     TRY_ASSIGN(auto affinity, repository_.affinity(owner, cidr));
     auto block = repository_.block(cidr);
+    if (!block && block.error().kind == ErrorKind::ConfigInvalid &&
+        affinity.value.state != AffinityState::Confirmed) {
+        (void)repository_.remove(affinity); // a claim that came to nothing; else: collected
+        return block;
+    }
     if (!block && block.error().kind != ErrorKind::NotFound) {
         return block;
+    }
+    if (!block && may_create) {
+        // The pool's block size may have changed since the claim began.
+        TRY_ASSIGN(auto across, repository_.overlapping(cidr));
+        may_create = !across;
     }
     if (block ? block->value.affinity() != owner.text() : !may_create) {
         auto removed = repository_.remove(affinity);

@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
 #include <utility>
 
 namespace manx::ipam {
@@ -15,21 +16,77 @@ using datastore::Key;
 
 namespace {
 
-template <typename T>
-Result<std::vector<T>> list_kind(datastore::Store& store, api::Kind kind) {
+// Calls `good` with each object, or `bad` with the name and what there is of one that cannot be
+// read.
+template <typename T, typename Good, typename Bad>
+Result<void> each_of(datastore::Store& store, api::Kind kind, Good good, Bad bad) {
     TRY_ASSIGN(auto found, store.list(kind));
-    std::vector<T> all;
     for (const auto& object : found.objects) {
         auto json = api::parse_json(object.json);
-        auto value = json ? T::from_json(*json) : Result<T>(Unexpected(json.error()));
-        if (!value) {
-            log::get("ipam")->error("an object is left out: {}",
-                                    value.error().within(object.key.text()).text());
-            continue;
+        auto value = json ? T::from_json(*json)
+                          : Result<T>(Unexpected(json.error().within(object.key.text())));
+        if (value) {
+            good(std::move(*value));
+        } else {
+            log::get("ipam")->error("what was good of an object stays: {}", value.error().text());
+            bad(object.key.name, json ? *json : nlohmann::json());
         }
-        all.push_back(std::move(*value));
     }
-    return all;
+    return {};
+}
+
+// The CIDRs of a reservation that has others that cannot be read.
+std::vector<Cidr> readable_cidrs(const nlohmann::json& reservation) {
+    std::vector<Cidr> cidrs;
+    nlohmann::json::json_pointer at("/spec/reservedCIDRs");
+    if (!reservation.contains(at) || !reservation.at(at).is_array()) {
+        return cidrs;
+    }
+    for (const auto& item : reservation.at(at)) {
+        auto cidr = Cidr::parse(item.is_string() ? item.get<std::string>() : "");
+        if (cidr) {
+            cidrs.push_back(*cidr);
+        }
+    }
+    return cidrs;
+}
+
+Result<void> load_pools(datastore::Store& store, const Environment* last, Environment& out) {
+    return each_of<api::IpPool>(
+        store, api::Kind::IpPool, [&](api::IpPool pool) { out.pools.push_back(std::move(pool)); },
+        [&](const std::string& name, const nlohmann::json&) {
+            if (last == nullptr) {
+                return;
+            }
+            for (const auto& pool : last->pools) {
+                if (pool.meta.name == name) {
+                    out.pools.push_back(pool);
+                }
+            }
+        });
+}
+
+Result<void> load_reservations(datastore::Store& store, const Environment* last, Environment& out) {
+    TRY(each_of<api::IpReservation>(
+        store, api::Kind::IpReservation,
+        [&](api::IpReservation reservation) {
+            out.reserved_by[reservation.meta.name] = std::move(reservation.reserved_cidrs);
+        },
+        [&](const std::string& name, const nlohmann::json& json) {
+            std::vector<Cidr> cidrs = readable_cidrs(json);
+            if (last != nullptr && last->reserved_by.contains(name)) {
+                for (const Cidr& before : last->reserved_by.at(name)) {
+                    if (std::ranges::find(cidrs, before) == cidrs.end()) {
+                        cidrs.push_back(before);
+                    }
+                }
+            }
+            out.reserved_by[name] = std::move(cidrs);
+        }));
+    for (const auto& [name, cidrs] : out.reserved_by) {
+        out.reservations.insert(out.reservations.end(), cidrs.begin(), cidrs.end());
+    }
+    return {};
 }
 
 Result<api::IpamConfig> load_config(datastore::Store& store) {
@@ -53,15 +110,11 @@ Result<api::StringMap> load_node_labels(datastore::Store& store, const std::stri
     return std::move(parsed.meta.labels);
 }
 
-Result<Environment> load_environment(datastore::Store& store, const BlockOwner& owner) {
+Result<Environment> load_environment(datastore::Store& store, const BlockOwner& owner,
+                                     const Environment* last) {
     Environment environment;
-    TRY_ASSIGN(environment.pools, list_kind<api::IpPool>(store, api::Kind::IpPool));
-    TRY_ASSIGN(auto reservations, list_kind<api::IpReservation>(store, api::Kind::IpReservation));
-    for (const auto& reservation : reservations) {
-        environment.reservations.insert(environment.reservations.end(),
-                                        reservation.reserved_cidrs.begin(),
-                                        reservation.reserved_cidrs.end());
-    }
+    TRY(load_pools(store, last, environment));
+    TRY(load_reservations(store, last, environment));
     TRY_ASSIGN(environment.config, load_config(store));
     if (owner.type == "host") {
         auto labels = load_node_labels(store, owner.name);
@@ -99,7 +152,7 @@ Result<std::shared_ptr<const Environment>> EnvironmentCache::get() {
     bool old = watches_.empty() && now - loaded_ > max_age_;
     if (stale_.exchange(false) || old || current_ == nullptr) {
         node_stale_ = false;
-        auto fresh = load_environment(store_, owner_);
+        auto fresh = load_environment(store_, owner_, current_.get());
         if (!fresh) {
             stale_ = true;
             if (fresh.error().kind == ErrorKind::ConfigInvalid && current_ != nullptr) {

@@ -13,7 +13,9 @@
 
 #include <atomic>
 #include <chrono>
+#include <map>
 #include <memory>
+#include <string>
 #include <vector>
 
 namespace manx::ipam {
@@ -21,6 +23,7 @@ namespace manx::ipam {
 struct Environment {
     std::vector<api::IpPool> pools; // all of them, by name
     std::vector<Cidr> reservations;
+    std::map<std::string, std::vector<Cidr>> reserved_by; // the same, by IPReservation
     api::IpamConfig config;
     api::StringMap node_labels; // empty for a virtual owner
     bool node_exists = true;    // without its node nothing is allocated, but still released
@@ -30,9 +33,11 @@ struct Environment {
     }
 };
 
-// Reads everything anew. An object that cannot be read is left out and logged: one broken pool
-// must not stop the others. ConfigInvalid: the IPAMConfig is broken.
-Result<Environment> load_environment(datastore::Store& store, const BlockOwner& owner);
+// Reads everything anew. An object that cannot be read is logged, and does not stop the others: a
+// pool is as in `last`, or left out; a reservation covers what can be read of it, and what it
+// covered in `last`. ConfigInvalid: the IPAMConfig is broken.
+Result<Environment> load_environment(datastore::Store& store, const BlockOwner& owner,
+                                     const Environment* last = nullptr);
 
 // The labels of a node. NotFound.
 Result<api::StringMap> load_node_labels(datastore::Store& store, const std::string& node);

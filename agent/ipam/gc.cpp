@@ -46,7 +46,7 @@ public:
             return out_;
         }
         TRY_ASSIGN(auto snapshot, take_snapshot(store_));
-        for (const std::string& broken : snapshot.broken) {
+        for (const std::string& broken : snapshot.left_out.broken) {
             log::get("ipam")->error("an object is left out: {}", broken);
         }
         TRY_ASSIGN(auto environment, load_environment(store_, {"", "virtual"}));
@@ -78,6 +78,11 @@ public:
         for (const auto& block : found.no_affinity) {
             if (ripe(block.key(), options_.fault_grace)) {
                 repair([&] { return repair_.restore_affinity(block); }, out_.affinities_repaired);
+            }
+        }
+        for (const auto& marked : found.deleted) {
+            if (ripe("deleted " + marked.text(), options_.fault_grace)) {
+                repair([&] { return repair_.finish_delete(marked); }, out_.deletes_finished);
             }
         }
         for (const auto& handle : found.handles) {

@@ -35,12 +35,13 @@ struct Collected {
     unsigned blocks_released = 0;
     unsigned handles_repaired = 0;
     unsigned affinities_repaired = 0;
+    unsigned deletes_finished = 0;
     unsigned failures = 0; // repairs that failed; each is logged and tried again next time
     bool held = false;     // the datastore is locked: nothing (more) was repaired
 
     [[nodiscard]] unsigned total() const {
         return leaks_released + cooled_freed + blocks_released + handles_repaired +
-               affinities_repaired;
+               affinities_repaired + deletes_finished;
     }
 };
 

@@ -106,7 +106,15 @@ Allocator::Impl::release_by_handles(std::span<const std::string> handles) {
     for (size_t i = 0; i < handles.size(); i++) {
         auto handle = repository_.handle(handles[i]);
         if (!handle) {
-            results[i] = Unexpected(handle.error());
+            results[i] = Unexpected(unreadable_is_reality(handle.error()));
+            if (handle.error().kind == ErrorKind::NotFound) {
+                // It may be lost, and its addresses not; those nearby are known.
+                for (const Cidr& cidr : own_.all()) {
+                    if (!own_.find(cidr)->value.addresses_of(handles[i]).empty()) {
+                        by_block[cidr].push_back(i);
+                    }
+                }
+            }
             continue;
         }
         for (const auto& [text, count] : handle->value.block) {
@@ -125,12 +133,16 @@ Allocator::Impl::release_by_handles(std::span<const std::string> handles) {
                                                     (*environment)->cooldown());
                     all.released.insert(all.released.end(), one.released.begin(),
                                         one.released.end());
+                    all.handles.merge(one.handles);
                 }
                 return all;
             });
-        if (!outcome && outcome.error().kind != ErrorKind::NotFound) {
-            for (size_t i : indexes) {
-                results[i] = Unexpected(outcome.error());
+        for (size_t i : indexes) {
+            if (!outcome && outcome.error().kind != ErrorKind::NotFound) {
+                results[i] = Unexpected(unreadable_is_reality(outcome.error()));
+            } else if (outcome && outcome->handles.contains(handles[i]) && !read[i] &&
+                       !results[i] && results[i].error().kind == ErrorKind::NotFound) {
+                results[i] = {}; // there was something after all
             }
         }
     }

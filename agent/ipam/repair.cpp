@@ -3,13 +3,15 @@
 
 #include <nlohmann/json.hpp>
 
-#include <algorithm>
-#include <numeric>
 #include <utility>
 
 namespace manx::ipam {
 
 namespace {
+
+// An address of a pod that exists is left alone for that long: its sandbox may be under way, which
+// the pod does not name yet.
+constexpr std::chrono::minutes kAttaching{1};
 
 Options complete(Options options) {
     if (!options.backoff) {
@@ -67,6 +69,11 @@ Result<bool> Repair::still_leaked(const Leak& leak) {
     bool exists = false;
     if (std::string node = node_of(leak.attribute); !node.empty()) {
         TRY_ASSIGN(exists, node_exists(node));
+    }
+    auto at = leak.attribute.secondary.find("timestamp");
+    auto allocated = parse_go_time(at == leak.attribute.secondary.end() ? "" : at->second);
+    if (pod && allocated && std::chrono::abs(options_.clock() - *allocated) < kAttaching) {
+        return false;
     }
     Use use = judge(leak.address, leak.attribute, pod ? &*pod : nullptr, exists);
     return use == Use::NodeGone || (use == Use::Leaked && !leak.node_gone);
@@ -174,6 +181,8 @@ Result<bool> Repair::fix(const AffinityFinding& finding) {
         }
         return done(repository_.remove(*affinity));
     }
+    case AffinityFault::NoLabels:
+        return done(repository_.write(*affinity)); // which sets them
     case AffinityFault::Unfinished: {
         if (affinity->value.state == api::AffinityState::PendingDeletion) {
             auto released = claims_.release(finding.owner, finding.block, {.require_empty = true});
@@ -255,31 +264,31 @@ Result<bool> Repair::rebuild(const BlockFinding& finding) {
     if (block->value.data().sequence_number != finding.sequence_number) {
         return false;
     }
-    api::IpamBlock data = block->value.data();
-    std::vector<int> free;
-    std::vector<bool> listed(data.allocations.size());
-    auto add = [&](int ordinal) {
-        auto at = static_cast<size_t>(ordinal);
-        if (ordinal >= 0 && at < listed.size() && !listed[at] && !data.allocations[at]) {
-            listed[at] = true;
-            free.push_back(ordinal);
-        }
-    };
-    for (int ordinal : data.unallocated) {
-        add(ordinal);
+    if (!block->value.damaged()) {
+        return false;
     }
-    for (size_t i = 0; i < data.allocations.size(); i++) {
-        auto& index = data.allocations[i];
-        if (index && (*index < 0 || static_cast<size_t>(*index) >= data.attributes.size())) {
-            // In use by nobody knows whom: kept out of use, under an attribute of its own.
-            data.attributes.push_back({std::nullopt, {{"note", "lost its attribute"}}, {}, ""});
-            index = static_cast<int>(data.attributes.size()) - 1;
-        }
-        add(static_cast<int>(i));
-    }
-    data.unallocated = std::move(free);
-    block->value = Block(std::move(data));
+    block->value.list_lost();
     return done(repository_.write(*block));
+}
+
+Result<bool> Repair::finish_delete(const MarkedDeleted& marked) {
+    return done(repository_.finish_delete(marked));
+}
+
+Result<std::optional<Leak>> Repair::find(const Release& wanted) {
+    TRY_ASSIGN(auto blocks, repository_.blocks());
+    for (const auto& stored : blocks) {
+        auto found = stored.value.find(wanted.address);
+        if (!found ||
+            (wanted.handle && clean_handle(found->attribute->handle_id.value_or("")) !=
+                                  clean_handle(*wanted.handle)) ||
+            (wanted.sequence_number && found->sequence_number &&
+             *wanted.sequence_number != *found->sequence_number)) {
+            continue;
+        }
+        return Leak{wanted.address, stored.value.cidr(), *found->attribute, found->sequence_number};
+    }
+    return std::optional<Leak>();
 }
 
 } // namespace manx::ipam

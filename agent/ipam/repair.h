@@ -8,6 +8,7 @@
 #include "agent/ipam/ipam.h"
 #include "agent/ipam/survey.h"
 
+#include <optional>
 #include <span>
 
 namespace manx::ipam {
@@ -30,8 +31,13 @@ public:
     Result<bool> remove_unowned(const BlockFinding& finding);
     // Frees addresses whose cool-down is over.
     Result<unsigned> free_cooled(const BlockFinding& finding, std::chrono::seconds cooldown);
-    // Rebuilds the list of free addresses from the allocations. Nothing is released.
+    // Lists as free what is neither free nor taken; the rest of the damage is mended by any write
+    // (Block). Nothing is released.
     Result<bool> rebuild(const BlockFinding& finding);
+    Result<bool> finish_delete(const MarkedDeleted& marked);
+    // What a block holds, though someone found it leaked: the address, if it is allocated to this
+    // handle, and not anew since. Nullopt: it is not.
+    Result<std::optional<Leak>> find(const Release& wanted);
 
 private:
     Result<bool> node_exists(const std::string& node);

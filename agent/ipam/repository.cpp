@@ -3,8 +3,11 @@
 
 #include "agent/api/names.h"
 
+#include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
+#include <iterator>
 #include <utility>
 
 namespace manx::ipam {
@@ -58,8 +61,19 @@ struct HandleCodec : PlainCodec<api::IpamHandle, api::Kind::IpamHandle> {
 
 template <typename Codec>
 Result<Stored<typename Codec::Value>> decode(const Object& object) {
-    TRY_ASSIGN(auto json, api::parse_json(object.json));
-    TRY_ASSIGN(auto value, Codec::read(json));
+    auto json = api::parse_json(object.json);
+    if (!json) {
+        return Unexpected(json.error().within(object.key.text()));
+    }
+    TRY_ASSIGN(auto value, Codec::read(*json)); // its error names the object
+    if constexpr (Codec::kKind == api::Kind::IpamBlock) {
+        // The name says which addresses it is about; what is written goes to that of the CIDR.
+        if (Codec::name(value) != object.key.name) {
+            return fail(ErrorKind::ConfigInvalid,
+                        fmt::format("{}: spec.cidr: {}: expected the block of its name",
+                                    object.key.text(), value.cidr().text()));
+        }
+    }
     return Stored<typename Codec::Value>{std::move(value), object.resource_version, object.uid};
 }
 
@@ -74,7 +88,7 @@ Result<Stored<typename Codec::Value>> get(Store& store, std::string name) {
     TRY_ASSIGN(auto object, store.get(key));
     auto stored = decode<Codec>(object);
     if (!stored) {
-        return Unexpected(stored.error().within(key.text()));
+        return stored;
     }
     if (Codec::deleted(stored->value)) {
         finish_delete(store, object);
@@ -85,21 +99,28 @@ Result<Stored<typename Codec::Value>> get(Store& store, std::string name) {
 
 template <typename Codec>
 Result<std::vector<Stored<typename Codec::Value>>>
-list(Store& store, const datastore::ListOptions& options, std::vector<std::string>* broken) {
+list(Store& store, const datastore::ListOptions& options, LeftOut* left_out) {
     TRY_ASSIGN(auto found, store.list(Codec::kKind, options));
     std::vector<Stored<typename Codec::Value>> all;
     all.reserve(found.objects.size());
+    LeftOut out;
     for (const Object& object : found.objects) {
         auto stored = decode<Codec>(object);
         if (!stored) {
-            if (broken != nullptr) {
-                broken->push_back(stored.error().within(object.key.text()).text());
+            out.broken.push_back(stored.error().text());
+            if (Codec::kKind == api::Kind::IpamBlock) {
+                out.broken_blocks.insert(object.key.name);
             }
-            continue;
-        }
-        if (!Codec::deleted(stored->value)) {
+        } else if (Codec::deleted(stored->value)) {
+            out.deleted.push_back({object.key, object.resource_version, object.uid});
+        } else {
             all.push_back(std::move(*stored));
         }
+    }
+    if (left_out != nullptr) {
+        std::ranges::move(out.broken, std::back_inserter(left_out->broken));
+        std::ranges::move(out.deleted, std::back_inserter(left_out->deleted));
+        left_out->broken_blocks.merge(out.broken_blocks);
     }
     return all;
 }
@@ -155,8 +176,8 @@ Result<Stored<Block>> Repository::block(const Cidr& cidr) const {
     return get<BlockCodec>(store_, api::block_name(cidr));
 }
 
-Result<std::vector<Stored<Block>>> Repository::blocks(std::vector<std::string>* broken) const {
-    return list<BlockCodec>(store_, {}, broken);
+Result<std::vector<Stored<Block>>> Repository::blocks(LeftOut* left_out) const {
+    return list<BlockCodec>(store_, {}, left_out);
 }
 
 Result<std::vector<BlockSummary>> Repository::block_summaries(std::span<const Cidr> reservations,
@@ -168,7 +189,15 @@ Result<std::vector<BlockSummary>> Repository::block_summaries(std::span<const Ci
     for (Object& object : found.objects) {
         auto stored = decode<BlockCodec>(object);
         object.json = {};
-        if (!stored || stored->value.data().deleted) {
+        if (!stored) {
+            if (auto cidr = api::block_of_name(object.key.name)) {
+                BlockSummary unreadable;
+                unreadable.cidr = *cidr;
+                all.push_back(std::move(unreadable));
+            }
+            continue;
+        }
+        if (stored->value.data().deleted) {
             continue;
         }
         Block& block = stored->value;
@@ -178,6 +207,24 @@ Result<std::vector<BlockSummary>> Repository::block_summaries(std::span<const Ci
                        block.cooling()});
     }
     return all;
+}
+
+Result<std::optional<Cidr>> Repository::overlapping(const Cidr& cidr) const {
+    TRY_ASSIGN(auto found, store_.list(api::Kind::IpamBlock));
+    for (const Object& object : found.objects) {
+        auto other = api::block_of_name(object.key.name);
+        if (!other || *other == cidr || !other->overlaps(cidr)) {
+            continue;
+        }
+        auto there = block(*other); // it may only be waiting for its delete to be finished
+        if (there || there.error().kind == ErrorKind::ConfigInvalid) {
+            return other;
+        }
+        if (there.error().kind != ErrorKind::NotFound) {
+            return Unexpected(there.error());
+        }
+    }
+    return std::optional<Cidr>();
 }
 
 Result<Stored<Block>> Repository::create(const Block& block) const {
@@ -198,9 +245,8 @@ Result<Stored<api::BlockAffinity>> Repository::affinity(const BlockOwner& owner,
     return get<AffinityCodec>(store_, api::affinity_name(owner.name, cidr));
 }
 
-Result<std::vector<Stored<api::BlockAffinity>>>
-Repository::affinities(std::vector<std::string>* broken) const {
-    return list<AffinityCodec>(store_, {}, broken);
+Result<std::vector<Stored<api::BlockAffinity>>> Repository::affinities(LeftOut* left_out) const {
+    return list<AffinityCodec>(store_, {}, left_out);
 }
 
 Result<std::vector<Stored<api::BlockAffinity>>> Repository::affinities_of(const BlockOwner& owner,
@@ -226,9 +272,8 @@ Result<Stored<api::IpamHandle>> Repository::handle(std::string_view id) const {
     return get<HandleCodec>(store_, api::handle_name(id));
 }
 
-Result<std::vector<Stored<api::IpamHandle>>>
-Repository::handles(std::vector<std::string>* broken) const {
-    return list<HandleCodec>(store_, {}, broken);
+Result<std::vector<Stored<api::IpamHandle>>> Repository::handles(LeftOut* left_out) const {
+    return list<HandleCodec>(store_, {}, left_out);
 }
 
 Result<Stored<api::IpamHandle>> Repository::create(const api::IpamHandle& value) const {
@@ -241,6 +286,10 @@ Result<void> Repository::write(Stored<api::IpamHandle>& handle) const {
 
 Result<void> Repository::remove(const Stored<api::IpamHandle>& handle) const {
     return remove_object<HandleCodec>(store_, handle);
+}
+
+Result<void> Repository::finish_delete(const MarkedDeleted& marked) const {
+    return store_.remove(marked.key, {marked.uid, marked.resource_version});
 }
 
 } // namespace manx::ipam

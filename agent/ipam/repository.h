@@ -12,6 +12,8 @@
 #include "agent/ipam/block.h"
 #include "base/result.h"
 
+#include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -41,6 +43,22 @@ struct Stored {
     std::string uid;
 };
 
+// An object that another has marked as deleted, and not deleted yet.
+struct MarkedDeleted {
+    datastore::Key key;
+    std::string resource_version;
+    std::string uid;
+
+    [[nodiscard]] std::string text() const { return key.text() + " " + resource_version; }
+};
+
+// What a list leaves out.
+struct LeftOut {
+    std::vector<std::string> broken;     // cannot be read: which, and why
+    std::set<std::string> broken_blocks; // names of those that are blocks
+    std::vector<MarkedDeleted> deleted;
+};
+
 // What choosing a block needs to know of each one. A list of all blocks of a large cluster is kept
 // in this form only: an agent has little memory.
 struct BlockSummary {
@@ -59,14 +77,16 @@ public:
 
     [[nodiscard]] datastore::Store& store() const { return store_; }
 
-    // NotFound.
+    // NotFound. ConfigInvalid, here as for the other kinds: what is stored cannot be read.
     [[nodiscard]] Result<Stored<Block>> block(const Cidr& cidr) const;
-    // What cannot be read is left out and named in `broken`, if given.
-    [[nodiscard]] Result<std::vector<Stored<Block>>>
-    blocks(std::vector<std::string>* broken = nullptr) const;
+    // Without what is told in `left_out`, if given.
+    [[nodiscard]] Result<std::vector<Stored<Block>>> blocks(LeftOut* left_out = nullptr) const;
+    // A block that cannot be read is in it as nobody's, without a free address.
     [[nodiscard]] Result<std::vector<BlockSummary>>
     block_summaries(std::span<const Cidr> reservations, Time now,
                     std::chrono::seconds cooldown) const;
+    // Another block that lies across this one, readable or not.
+    [[nodiscard]] Result<std::optional<Cidr>> overlapping(const Cidr& cidr) const;
     // AlreadyExists.
     [[nodiscard]] Result<Stored<Block>> create(const Block& block) const;
     // One step of the sequence number, and the write. Conflict, NotFound; then `block` is void.
@@ -76,7 +96,7 @@ public:
     [[nodiscard]] Result<Stored<api::BlockAffinity>> affinity(const BlockOwner& owner,
                                                               const Cidr& cidr) const;
     [[nodiscard]] Result<std::vector<Stored<api::BlockAffinity>>>
-    affinities(std::vector<std::string>* broken = nullptr) const;
+    affinities(LeftOut* left_out = nullptr) const;
     // By label, one family; what a node owns or is about to.
     [[nodiscard]] Result<std::vector<Stored<api::BlockAffinity>>>
     affinities_of(const BlockOwner& owner, Family family) const;
@@ -86,10 +106,13 @@ public:
 
     [[nodiscard]] Result<Stored<api::IpamHandle>> handle(std::string_view id) const;
     [[nodiscard]] Result<std::vector<Stored<api::IpamHandle>>>
-    handles(std::vector<std::string>* broken = nullptr) const;
+    handles(LeftOut* left_out = nullptr) const;
     [[nodiscard]] Result<Stored<api::IpamHandle>> create(const api::IpamHandle& value) const;
     Result<void> write(Stored<api::IpamHandle>& handle) const;
     Result<void> remove(const Stored<api::IpamHandle>& handle) const;
+
+    // Conflict: it is not that object any more.
+    Result<void> finish_delete(const MarkedDeleted& marked) const;
 
 private:
     datastore::Store& store_;

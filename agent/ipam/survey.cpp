@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/ipam/survey.h"
 
+#include "agent/api/names.h"
 #include "agent/api/node.h"
 #include "agent/ipam/pools.h"
 
@@ -20,8 +21,7 @@ std::string attribute_text(const api::AllocationAttribute& attribute, const char
 }
 
 template <typename T, typename Fn>
-Result<void> read_all(datastore::Store& store, api::Kind kind, std::vector<std::string>& broken,
-                      Fn add) {
+Result<void> read_all(datastore::Store& store, api::Kind kind, LeftOut& left_out, Fn add) {
     TRY_ASSIGN(auto found, store.list(kind));
     for (const auto& object : found.objects) {
         auto json = api::parse_json(object.json);
@@ -29,30 +29,11 @@ Result<void> read_all(datastore::Store& store, api::Kind kind, std::vector<std::
         if (value) {
             add(std::move(*value));
         } else {
-            broken.push_back(value.error().within(object.key.text()).text());
+            auto error = json ? value.error() : value.error().within(object.key.text());
+            left_out.broken.push_back(error.text());
         }
     }
     return {};
-}
-
-// Whether each ordinal is either free, once, or taken by an attribute that exists.
-bool is_sound(const api::IpamBlock& block) {
-    std::vector<int> free(block.allocations.size());
-    for (int ordinal : block.unallocated) {
-        if (ordinal < 0 || static_cast<size_t>(ordinal) >= free.size() ||
-            ++free[static_cast<size_t>(ordinal)] > 1) {
-            return false;
-        }
-    }
-    for (size_t i = 0; i < free.size(); i++) {
-        const auto& index = block.allocations[i];
-        if (index ? free[i] != 0 || *index < 0 ||
-                        static_cast<size_t>(*index) >= block.attributes.size()
-                  : free[i] != 1) {
-            return false;
-        }
-    }
-    return true;
 }
 
 BlockFinding finding(const Block& block) {
@@ -104,6 +85,13 @@ void survey_handles(const Snapshot& snapshot, Survey& out) {
             fault.actual = std::move(found->second.second);
             actual.erase(found);
         }
+        bool unknown = std::ranges::any_of(stored.value.block, [&](const auto& entry) {
+            auto cidr = Cidr::parse(entry.first);
+            return cidr && snapshot.left_out.broken_blocks.contains(api::block_name(*cidr));
+        });
+        if (unknown) {
+            continue; // what such a block holds nobody knows
+        }
         bool too_little = false;
         std::map<Cidr, int> rest = fault.actual;
         for (const auto& [text, counted] : stored.value.block) {
@@ -144,12 +132,16 @@ void survey_owners(const Snapshot& snapshot, Survey& out) {
         auto block = blocks.find(affinity.cidr);
         if (owner.type == "host" && !snapshot.nodes.contains(owner.name)) {
             found.fault = AffinityFault::NodeGone;
+        } else if (snapshot.left_out.broken_blocks.contains(api::block_name(affinity.cidr))) {
+            continue; // whose it is nobody knows
         } else if (block == blocks.end()) {
             found.fault = AffinityFault::NoBlock;
         } else if (block->second->affinity() != owner.text()) {
             found.fault = AffinityFault::OtherOwner;
         } else if (affinity.state != api::AffinityState::Confirmed) {
             found.fault = AffinityFault::Unfinished;
+        } else if (!affinity.labelled()) {
+            found.fault = AffinityFault::NoLabels;
         } else {
             continue;
         }
@@ -174,7 +166,7 @@ void survey_owners(const Snapshot& snapshot, Survey& out) {
                    owned[{block.affinity(), block.cidr().family()}] > 1) {
             out.empty.push_back(finding(block));
         }
-        if (!is_sound(block.data())) {
+        if (block.damaged()) {
             out.damaged.push_back(finding(block));
         }
     }
@@ -215,7 +207,9 @@ void survey_pods(const Snapshot& snapshot, Survey& out) {
         }
         auto after = blocks.upper_bound(address);
         bool held = after != blocks.begin() && std::prev(after)->second->find(address);
-        if (!held) {
+        bool unknown =
+            snapshot.left_out.broken_blocks.contains(api::block_name({address, pool->block_size}));
+        if (!held && !unknown) {
             out.unallocated[address] = *pods.begin();
         }
     }
@@ -226,6 +220,13 @@ void survey_pods(const Snapshot& snapshot, Survey& out) {
 Result<SeenPod> SeenPod::from_json(const nlohmann::json& object) {
     SeenPod seen;
     TRY_ASSIGN(seen.pod, api::Pod::from_json(object));
+    if (seen.pod.meta.annotations.contains(api::kPodIpsAnnotation) ||
+        seen.pod.meta.annotations.contains(api::kPodIpAnnotation)) {
+        nlohmann::json bare = object;
+        bare.erase("status"); // then the annotations are all that tells of addresses
+        TRY_ASSIGN(auto pod, api::Pod::from_json(bare));
+        seen.annotated = std::move(pod.ips);
+    }
     const auto status = object.value("status", nlohmann::json::object());
     seen.evicted = status.is_object() && status.contains("phase") && status["phase"] == "Failed" &&
                    status.contains("reason") && status["reason"] == "Evicted";
@@ -265,8 +266,15 @@ Use judge(const IpAddress& address, const api::AllocationAttribute& attribute, c
     if (pod->ips.empty() || pod->finished) {
         return Use::InUse; // on its way up, or down
     }
-    bool has = std::find(pod->ips.begin(), pod->ips.end(), address) != pod->ips.end();
-    return has ? Use::InUse : gone;
+    if (std::ranges::find(pod->ips, address) != pod->ips.end() ||
+        std::ranges::find(seen->annotated, address) != seen->annotated.end()) {
+        return Use::InUse;
+    }
+    auto container = pod->meta.annotations.find(api::kContainerIdAnnotation);
+    bool of_sandbox = container != pod->meta.annotations.end() && !container->second.empty() &&
+                      attribute.handle_id &&
+                      clean_handle(*attribute.handle_id).ends_with("." + container->second);
+    return of_sandbox ? Use::InUse : gone;
 }
 
 std::string Leak::key() const {
@@ -286,17 +294,17 @@ std::string BlockFinding::key() const {
 Result<Snapshot> take_snapshot(datastore::Store& store) {
     Snapshot all;
     Repository repository(store);
-    TRY_ASSIGN(all.blocks, repository.blocks(&all.broken));
-    TRY_ASSIGN(all.affinities, repository.affinities(&all.broken));
-    TRY_ASSIGN(all.handles, repository.handles(&all.broken));
-    TRY(read_all<SeenPod>(store, api::Kind::Pod, all.broken, [&](SeenPod seen) {
+    TRY_ASSIGN(all.blocks, repository.blocks(&all.left_out));
+    TRY_ASSIGN(all.affinities, repository.affinities(&all.left_out));
+    TRY_ASSIGN(all.handles, repository.handles(&all.left_out));
+    TRY(read_all<SeenPod>(store, api::Kind::Pod, all.left_out, [&](SeenPod seen) {
         std::string name = seen.pod.meta.ns + "/" + seen.pod.meta.name;
         all.pods.emplace(std::move(name), std::move(seen));
     }));
-    TRY(read_all<api::Node>(store, api::Kind::Node, all.broken, [&](api::Node node) {
+    TRY(read_all<api::Node>(store, api::Kind::Node, all.left_out, [&](api::Node node) {
         all.nodes.emplace(node.meta.name, std::move(node.meta.labels));
     }));
-    TRY(read_all<api::IpPool>(store, api::Kind::IpPool, all.broken,
+    TRY(read_all<api::IpPool>(store, api::Kind::IpPool, all.left_out,
                               [&](api::IpPool pool) { all.pools.push_back(std::move(pool)); }));
     return all;
 }
@@ -307,6 +315,7 @@ Survey survey(const Snapshot& snapshot) {
     survey_handles(snapshot, out);
     survey_owners(snapshot, out);
     survey_pods(snapshot, out);
+    out.deleted = snapshot.left_out.deleted;
     return out;
 }
 

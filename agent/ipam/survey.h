@@ -26,6 +26,8 @@ namespace manx::ipam {
 
 struct SeenPod {
     api::Pod pod;
+    // What the CNI plugin's annotations say, of the latest sandbox; the status may lag behind.
+    std::vector<IpAddress> annotated;
     bool evicted = false; // failed for good, though the object lives on
 
     static Result<SeenPod> from_json(const nlohmann::json& object);
@@ -38,7 +40,7 @@ struct Snapshot {
     std::map<std::string, SeenPod> pods;         // by "ns/name"
     std::map<std::string, api::StringMap> nodes; // labels by name
     std::vector<api::IpPool> pools;
-    std::vector<std::string> broken; // objects that cannot be read, with the reason
+    LeftOut left_out;
 };
 
 // Lists blocks first and handles, pods and nodes after them: whoever holds an address that the
@@ -47,7 +49,9 @@ Result<Snapshot> take_snapshot(datastore::Store& store);
 
 enum class Use { InUse, Leaked, NodeGone };
 
-// Whether what an allocation was made for still exists. pod: null if there is none of that name.
+// Whether what an allocation was made for still exists. An address is a pod's if status, or the CNI
+// plugin's annotations, name it: the status lags behind when a sandbox is made anew. pod: null if
+// there is none of that name.
 Use judge(const IpAddress& address, const api::AllocationAttribute& attribute, const SeenPod* pod,
           bool node_exists);
 
@@ -76,7 +80,7 @@ struct HandleFault {
     [[nodiscard]] std::string key() const { return "handle " + id + " " + resource_version; }
 };
 
-enum class AffinityFault { NodeGone, NoBlock, OtherOwner, Unfinished };
+enum class AffinityFault { NodeGone, NoBlock, OtherOwner, Unfinished, NoLabels };
 
 struct AffinityFinding {
     BlockOwner owner;
@@ -106,9 +110,10 @@ struct Survey {
     std::vector<BlockFinding> cooled;      // holds released addresses
     std::map<IpAddress, std::set<std::string>> used_twice; // by these pods
     std::vector<std::pair<Cidr, Cidr>> overlapping;        // blocks
-    std::vector<BlockFinding> damaged; // lists of free and taken addresses contradict each other
-    std::map<IpAddress, std::string> outside_pools; // of pods, in no active pool
-    std::map<IpAddress, std::string> unallocated;   // of pods, in a pool, in no block
+    std::vector<BlockFinding> damaged;                     // Block::damaged
+    std::vector<MarkedDeleted> deleted;                    // their delete was not finished
+    std::map<IpAddress, std::string> outside_pools;        // of pods, in no active pool
+    std::map<IpAddress, std::string> unallocated;          // of pods, in a pool, in no block
     unsigned good_handles = 0;
 };
 

@@ -257,8 +257,10 @@ TEST(IpamKinds, BlockThatContradictsItself) {
         json object = block_object();
         object["spec"][json::json_pointer(pointer)] = std::move(value);
         auto block = IpamBlock::from_json(object);
-        return block ? "" : block.error().message;
+        auto good = block ? block->validate() : Result<void>(Unexpected(block.error()));
+        return good ? "" : good.error().message;
     };
+    EXPECT_EQ(message("/deleted", false), "");
     std::string subject = "IPAMBlock 10-65-0-0-30: spec.";
     EXPECT_EQ(message("/allocations", {0, nullptr}),
               subject + "allocations: 2 entries for 10.65.0.0/30");
@@ -266,6 +268,12 @@ TEST(IpamKinds, BlockThatContradictsItself) {
               subject + "allocations: expected null or an index into spec.attributes");
     EXPECT_EQ(message("/unallocated", {1, 1}),
               subject + "unallocated: expected ordinals of the block, each once");
+    EXPECT_EQ(message("/unallocated", {1, 18446744073709551615ULL}),
+              subject + "unallocated: expected ordinals of the block, each once");
+    EXPECT_EQ(message("/unallocated", {0, 1, 3}),
+              subject + "unallocated: 0 is in spec.allocations");
+    EXPECT_EQ(message("/unallocated", {1}),
+              subject + "unallocated: lacks 3, which spec.allocations does not have either");
     EXPECT_EQ(message("/sequenceNumber", -1),
               subject + "sequenceNumber: expected a whole number from 0 to 18446744073709551615");
     EXPECT_EQ(message("/sequenceNumberForAllocation", {{"x", 1}}),

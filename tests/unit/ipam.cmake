@@ -5,6 +5,8 @@ manx_test(ipam_crash_test ipam_crash_test.cpp LABEL unit TIMEOUT 300
   LINK manx::ipam nlohmann_json::nlohmann_json fmt::fmt)
 manx_test(ipam_collector_test ipam_collector_test.cpp LABEL unit
   LINK manx::ipam nlohmann_json::nlohmann_json fmt::fmt)
+manx_test(ipam_damage_test ipam_damage_test.cpp LABEL unit
+  LINK manx::ipam nlohmann_json::nlohmann_json fmt::fmt)
 manx_test(ipam_speed_test ipam_speed_test.cpp LABEL unit
   LINK manx::ipam nlohmann_json::nlohmann_json fmt::fmt)
 manx_test(ipam_ctl_test ipam_ctl_test.cpp LABEL unit

@@ -267,10 +267,11 @@ TEST(IpamFaults, ConflictsAreRetried) {
 // clock that jumps, a collector that dies too.
 class Storm {
 public:
-    explicit Storm(unsigned seed) : random_(seed) {
+    explicit Storm(unsigned seed) : random_(seed), sizes_change_(pick(3) == 0) {
+        world.may_be_damaged = pick(3) == 0;
         bool strict = pick(2) == 0;
         world.configure({{"strictAffinity", strict}, {"ipCooldownSeconds", pick(3) == 0 ? 30 : 0}});
-        world.add_pool("four", "10.0.0.0/25", 29); // 16 blocks of 8
+        world.add_pool("four", kPool, 29); // 16 blocks of 8
         world.add_pool("six", "fd00::/121", 125);
         if (pick(2) == 0) {
             world.put(api::Kind::IpReservation, "", "r",
@@ -351,6 +352,69 @@ private:
         }
     }
 
+    // A pod that asks for one address.
+    void start_fixed() {
+        size_t node = pick(static_cast<unsigned>(nodes_.size()));
+        if (!alive(node)) {
+            return;
+        }
+        std::string name = fmt::format("pod-{}", next_pod_++);
+        IpAddress address = ip("10.0.0.0").plus(pick(128));
+        trace_ = fmt::format("start {} with {} on {}", name, address.text(), nodes_[node]);
+        world.add_pod(name, nodes_[node]);
+        auto request = world.request(name, nodes_[node]);
+        pods_[name] = node;
+        maybe_die(node, [&](Process& p) {
+            if (auto done = p.allocator.assign_ip(
+                    {address, request.handle, request.attrs, api::PoolUse::Workload})) {
+                world.remember(request.handle, {{*done}, {}});
+            }
+        });
+        world.add_pod(name, nodes_[node], world.held[request.handle]);
+    }
+
+    // Other software writes what it should not: another block size, free lists that are wrong.
+    void meddle() {
+        if (sizes_change_ && pick(2) == 0) {
+            unsigned size = 28 + pick(3);
+            trace_ = fmt::format("blocks are /{} from now on", size);
+            world.add_pool("four", kPool, size);
+            for (auto& process : processes_) {
+                if (process) {
+                    process->allocator.invalidate();
+                }
+            }
+            return;
+        }
+        std::vector<std::string> names;
+        for (const auto& [key, entry] : world.memory->entries) {
+            if (key.kind == api::Kind::IpamBlock) {
+                names.push_back(key.name);
+            }
+        }
+        if (!world.may_be_damaged || names.empty()) {
+            return;
+        }
+        std::string name = names[pick(static_cast<unsigned>(names.size()))];
+        trace_ = "damage " + name;
+        world.edit(api::Kind::IpamBlock, name, [&](nlohmann::json& spec, nlohmann::json&) {
+            auto& free = spec["unallocated"];
+            auto size = static_cast<unsigned>(spec["allocations"].size());
+            for (unsigned i = 0; i < 3; i++) { // taken, listed twice, or outside
+                free.insert(free.begin(), pick(size + 2));
+            }
+            free.push_back(-1);
+            // What the storm wants back must not be lost by it.
+            for (unsigned i = 0; i < size; i++) {
+                bool taken = !spec["allocations"][i].is_null();
+                if (!taken &&
+                    std::find(free.begin(), free.end(), nlohmann::json(i)) == free.end()) {
+                    free.push_back(i);
+                }
+            }
+        });
+    }
+
     void stop_pod() {
         if (pods_.empty()) {
             return;
@@ -408,8 +472,12 @@ private:
 
     void step() {
         unsigned what = pick(100);
-        if (what < 45) {
+        if (what < 38) {
             start_pods();
+        } else if (what < 43) {
+            start_fixed();
+        } else if (what < 45) {
+            meddle();
         } else if (what < 80) {
             stop_pod();
         } else if (what < 85) {
@@ -437,7 +505,10 @@ private:
         world.check_all_came_back();
     }
 
+    static constexpr const char* kPool = "10.0.0.0/25";
+
     std::minstd_rand random_;
+    bool sizes_change_;
     std::vector<std::string> nodes_;
     std::vector<std::unique_ptr<Process>> processes_;
     std::map<std::string, size_t> pods_; // name -> node
