@@ -4,6 +4,7 @@
 #include "agent/ctl/ipam_commands.h"
 #include "agent/ctl/ipam_report.h"
 #include "agent/ipam/ipam.h"
+#include "agent/ipam/repair.h"
 
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
@@ -68,24 +69,28 @@ void keep_common(std::set<T>& common, const std::vector<T>& list, bool first) {
     }
 }
 
-// No lock is needed: what has been used anew since has another sequence number or handle.
+// No lock is needed: what has been used anew since has another sequence number or handle, and
+// whether the pod has it by now is looked at once more.
 Result<void> release_leaks(Context& context, datastore::Store& store,
                            const std::set<ReportedLeak>& leaks) {
     if (leaks.empty()) {
         context.out << "Report didn't contain any leaked IPs to clean up.\n";
         return {};
     }
-    auto allocator = releaser(store);
+    ipam::Repair repair(store, {});
     unsigned released = 0;
-    for (const ReportedLeak& leak : leaks) {
-        ipam::Release request{leak.address, leak.handle, leak.sequence_number};
-        auto outcome = allocator.release_ips({&request, 1});
-        if (outcome) {
-            released += static_cast<unsigned>(outcome->released.size());
-        } else if (outcome.error().kind != ErrorKind::ConfigReality) {
-            return Unexpected(outcome.error());
-        } else {
-            context.err << "Skipped " << outcome.error().text() << "\n";
+    for (const ReportedLeak& reported : leaks) {
+        TRY_ASSIGN(auto leak,
+                   repair.find({reported.address, reported.handle, reported.sequence_number}));
+        if (!leak) {
+            context.err << "Skipped " << reported.address.text()
+                        << ": released, or allocated anew, since the report\n";
+            continue;
+        }
+        TRY_ASSIGN(unsigned count, repair.release({&*leak, 1}));
+        released += count;
+        if (count == 0) {
+            context.err << "Skipped " << reported.address.text() << ": in use\n";
         }
     }
     context.out << "Released " << released << " IPs successfully\n";

@@ -129,9 +129,12 @@ Result<IpamReport> IpamReport::from_json(const json& report) {
 Result<api::ClusterInformation> cluster_information(datastore::Store& store) {
     auto object = store.get({api::Kind::ClusterInformation, "", "default"});
     if (!object) {
-        return object.error().kind == ErrorKind::NotFound
-                   ? Result<api::ClusterInformation>(api::ClusterInformation{})
-                   : Unexpected(object.error());
+        if (object.error().kind != ErrorKind::NotFound) {
+            return Unexpected(object.error());
+        }
+        api::ClusterInformation none;
+        none.datastore_ready = true; // nobody has locked it
+        return none;
     }
     TRY_ASSIGN(auto parsed, api::parse_json(object->json));
     return api::ClusterInformation::from_json(parsed);

@@ -46,7 +46,7 @@ struct IpamReport {
 nlohmann::json make_report(const ipam::Snapshot& snapshot, const ipam::Survey& found,
                            const api::ClusterInformation& cluster);
 
-// The cluster's own description; an empty one where there is none.
+// The cluster's own description; where there is none, an empty one that is not locked.
 Result<api::ClusterInformation> cluster_information(datastore::Store& store);
 
 } // namespace manx::ctl

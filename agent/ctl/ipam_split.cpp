@@ -46,6 +46,19 @@ Result<FoundPool> find_pool(datastore::Store& store, const SplitOptions& options
                 fmt::format("there is no IPPool {}", wanted ? wanted->text() : options.name));
 }
 
+// Whether what an earlier split has made is the same part.
+Result<void> is_part(datastore::Store& store, const std::string& name, const Cidr& part) {
+    SplitOptions by_name;
+    by_name.name = name;
+    TRY_ASSIGN(auto there, find_pool(store, by_name));
+    if (there.pool.cidr != part) {
+        return fail(ErrorKind::ConfigReality,
+                    fmt::format("{} exists and has {}: expected {}, a part of the pool",
+                                there.pool.subject(), there.pool.cidr.text(), part.text()));
+    }
+    return {};
+}
+
 Result<void> run_split(Context& context, const SplitOptions& options) {
     if (options.cidr.empty() == options.name.empty()) {
         return fail(ErrorKind::ConfigInvalid, "one of --cidr and --name is needed");
@@ -69,11 +82,9 @@ Result<void> run_split(Context& context, const SplitOptions& options) {
                     fmt::format("{}: {} parts would be smaller than its blocks (/{})",
                                 pool.subject(), options.parts, pool.block_size));
     }
-    // In this order an interrupted split loses nothing: the old pool goes last, disabled.
+    // The old pool goes last, and is never out of service: a split that was interrupted loses
+    // nothing, and is finished by running it again.
     datastore::Key old{api::Kind::IpPool, "", pool.meta.name};
-    nlohmann::json disabled = found.json;
-    disabled["spec"]["disabled"] = true;
-    TRY(store->update(old, disabled));
     IpAddress first = pool.cidr.address();
     std::string created_text;
     for (unsigned i = 0; i < options.parts; i++) {
@@ -87,7 +98,9 @@ Result<void> run_split(Context& context, const SplitOptions& options) {
         json["spec"]["cidr"] = part.text();
         json.erase("status");
         auto created = store->create({api::Kind::IpPool, "", name}, json);
-        if (!created && created.error().kind != ErrorKind::AlreadyExists) {
+        if (!created && created.error().kind == ErrorKind::AlreadyExists) {
+            TRY(is_part(*store, name, part));
+        } else if (!created) {
             return Unexpected(created.error());
         }
         created_text += fmt::format("Created {} with CIDR {}.\n", name, part.text());

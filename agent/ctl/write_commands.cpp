@@ -3,6 +3,7 @@
 #include "agent/api/meta.h"
 #include "agent/ctl/commands.h"
 #include "agent/ctl/manifest.h"
+#include "agent/ctl/pool_removal.h"
 #include "agent/ctl/validate.h"
 
 #include <CLI/CLI.hpp>
@@ -115,23 +116,19 @@ Result<void> create(Store& store, const Resource& resource) {
     return {};
 }
 
-// Calico deletes a pool in steps, so that nobody takes an address from it meanwhile.
-Result<void> remove(Store& store, const Key& key) {
+Result<void> remove(Store& store, const Key& key, std::ostream& notes) {
     TRY(validate_removal(key, store));
-    if (key.kind == api::Kind::IpPool) {
-        TRY(store.patch(key, {{"spec", {{"disabled", true}}}}));
-    }
-    return store.remove(key);
+    return key.kind == api::Kind::IpPool ? delete_pool(store, key, notes) : store.remove(key);
 }
 
-Result<void> write_one(Verb verb, Store& store, const Resource& resource) {
+Result<void> write_one(Verb verb, Store& store, const Resource& resource, std::ostream& notes) {
     switch (verb) {
     case Verb::Create:
         return create(store, resource);
     case Verb::Replace:
         return update(store, resource);
     case Verb::Delete:
-        return remove(store, resource.key);
+        return remove(store, resource.key, notes);
     case Verb::Apply:
         break;
     }
@@ -191,7 +188,7 @@ Result<void> write_all(Verb verb, const Options& options, Context& context,
     }
     for (size_t done = 0; done < resources.size(); done++) {
         const Resource& resource = resources[done];
-        auto written = write_one(verb, *store, resource);
+        auto written = write_one(verb, *store, resource, context.err);
         if (written) {
             continue;
         }

@@ -11,6 +11,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <sstream>
 #include <unistd.h>
 
@@ -71,7 +72,12 @@ protected:
     }
 
     int run(std::vector<std::string> args) {
-        args.insert(args.begin(), {"--datastore", path, "ipam"});
+        args.insert(args.begin(), "ipam");
+        return run_any(std::move(args));
+    }
+
+    int run_any(std::vector<std::string> args) {
+        args.insert(args.begin(), {"--datastore", path});
         std::istringstream in;
         std::ostringstream output;
         std::ostringstream errors;
@@ -79,6 +85,16 @@ protected:
         out = output.str();
         err = errors.str();
         return code;
+    }
+
+    void edit(api::Kind kind, const std::string& name,
+              const std::function<void(nlohmann::json&)>& change) {
+        datastore::Key key{kind, "", name};
+        auto object = store->get(key);
+        ASSERT_TRUE(object) << object.error().text();
+        auto json = nlohmann::json::parse(object->json);
+        change(json);
+        ASSERT_TRUE(store->update(key, json));
     }
 
     fs::path folder;
@@ -219,6 +235,109 @@ TEST_F(IpamCtl, FindsAndRepairsFaultsOnline) {
     ASSERT_EQ(run({"check", "--settle", "0"}), 0);
     EXPECT_NE(out.find("Check complete; found 0 problems.\n"), std::string::npos) << out;
     EXPECT_TRUE(store->get({api::Kind::IpamHandle, "", "k8s-pod-network.fine"}));
+}
+
+TEST_F(IpamCtl, AReportedAddressThatAPodHasByNowIsKept) {
+    std::string address = assign("late", false);
+    std::string report = folder / "report.json";
+    ASSERT_EQ(run({"check", "--settle", "0", "-o", report}), 0) << err;
+    EXPECT_NE(out.find("Found 1 IPs that are allocated in IPAM but not"), std::string::npos) << out;
+    put(api::Kind::Pod, "default", "late",
+        {{"spec", {{"nodeName", "node1"}, {"containers", nlohmann::json::array()}}},
+         {"status", {{"phase", "Running"}, {"podIPs", {{{"ip", address}}}}}}});
+    ASSERT_EQ(run({"release", "--from-report", report}), 0) << err;
+    EXPECT_EQ(out, "Released 0 IPs successfully\n");
+    EXPECT_EQ(err, "Skipped " + address + ": in use\n");
+    ASSERT_TRUE(store->remove({api::Kind::Pod, "default", "late"}));
+    ASSERT_EQ(run({"release", "--from-report", report}), 0) << err;
+    EXPECT_EQ(out, "Released 1 IPs successfully\n");
+    ASSERT_EQ(run({"release", "--from-report", report}), 0) << err;
+    EXPECT_NE(err.find("since the report"), std::string::npos) << err;
+}
+
+TEST_F(IpamCtl, RepairsWhatOthersDamaged) {
+    assign("p", true);
+    const char* block = "10-65-166-128-26";
+    edit(api::Kind::IpamBlock, block, [](nlohmann::json& object) {
+        object["spec"]["unallocated"] = {0, 7, 7};
+        object["spec"]["allocations"][9] = 4;
+    });
+    edit(api::Kind::BlockAffinity, std::string("node1-") + block, [](nlohmann::json& object) {
+        object["metadata"].erase("labels");
+        object["metadata"].erase("annotations");
+    });
+    put(api::Kind::IpamHandle, "", "marked",
+        {{"spec",
+          {{"handleID", "marked"}, {"block", nlohmann::json::object()}, {"deleted", true}}}});
+    ASSERT_EQ(run({"check", "--settle", "0", "--show-problem-ips"}), 0) << err;
+    for (const char* line :
+         {"  block 10.65.166.128/26: its lists of free and taken IPs contradict each other\n",
+          "  affinity of host:node1 to 10.65.166.128/26: lacks the labels by which its owner finds "
+          "it\n",
+          "  IPAMHandle marked is marked as deleted\n", "Check complete; found 3 problems.\n"}) {
+        EXPECT_NE(out.find(line), std::string::npos) << line << out;
+    }
+    ASSERT_EQ(run({"check", "--settle", "0", "--fix"}), 0) << out << err;
+    EXPECT_NE(out.find("Repaired 3 problems.\n"), std::string::npos) << out;
+    ASSERT_EQ(run({"check", "--settle", "0"}), 0) << err;
+    EXPECT_NE(out.find("Check complete; found 0 problems.\n"), std::string::npos) << out;
+    // What cannot be read at all is named, and left.
+    edit(api::Kind::IpamBlock, block,
+         [](nlohmann::json& object) { object["spec"]["cidr"] = "10.65.0.0/26"; });
+    EXPECT_EQ(run({"check", "--settle", "0", "--fix"}), 0) << out;
+    EXPECT_NE(out.find("cannot be read: IPAMBlock 10-65-166-128-26: spec.cidr: "),
+              std::string::npos)
+        << out;
+    EXPECT_NE(out.find("Check complete; found 1 problems.\n"), std::string::npos) << out;
+    EXPECT_NE(out.find("1 objects cannot be read, and are left as they are"), std::string::npos)
+        << out;
+    EXPECT_TRUE(store->get({api::Kind::BlockAffinity, "", std::string("node1-") + block}));
+}
+
+TEST_F(IpamCtl, ADeletedPoolLeavesNothingButWhatIsInUse) {
+    std::string address = assign("p", true);
+    ASSERT_TRUE(allocator->claim_block(*Cidr::parse("10.65.1.0/26")));
+    put(api::Kind::IpPool, "", "other", {{"spec", {{"cidr", "10.66.0.0/16"}}}});
+    ASSERT_TRUE(allocator->claim_block(*Cidr::parse("10.66.1.0/26")));
+    ASSERT_EQ(run_any({"delete", "ippool", "four"}), 0) << err;
+    EXPECT_EQ(out, "Successfully deleted 1 'IPPool' resource(s)\n");
+    EXPECT_EQ(err, "IPPool four: 1 addresses are in use and stay with those who have them, in "
+                   "blocks 10.65.166.128/26\n");
+    EXPECT_FALSE(store->get({api::Kind::IpPool, "", "four"}));
+    EXPECT_FALSE(store->get({api::Kind::IpamBlock, "", "10-65-1-0-26"}));
+    EXPECT_FALSE(store->get({api::Kind::BlockAffinity, "", "node1-10-65-1-0-26"}));
+    EXPECT_FALSE(store->get({api::Kind::BlockAffinity, "", "node1-10-65-166-128-26"}));
+    EXPECT_TRUE(store->get({api::Kind::BlockAffinity, "", "node1-10-66-1-0-26"}));
+    // The last address takes its block along; then another block size is fine.
+    ASSERT_EQ(run({"show", "--ip", address}), 0);
+    EXPECT_TRUE(out.starts_with("IP " + address + " is in use")) << out;
+    ASSERT_TRUE(allocator->release_by_handle("k8s-pod-network.p"));
+    EXPECT_FALSE(store->get({api::Kind::IpamBlock, "", "10-65-166-128-26"}));
+    std::string manifest = folder / "pool.yaml";
+    std::ofstream(manifest) << "apiVersion: projectcalico.org/v3\nkind: IPPool\n"
+                               "metadata: {name: four}\n"
+                               "spec: {cidr: 10.65.0.0/16, blockSize: 28}\n";
+    EXPECT_EQ(run_any({"create", "-f", manifest}), 0) << err;
+}
+
+TEST_F(IpamCtl, ASplitThatWasInterruptedIsFinished) {
+    put(api::Kind::IpPool, "", "split-four-0", {{"spec", {{"cidr", "10.65.0.0/18"}}}});
+    EXPECT_EQ(run({"split", "2", "--name", "four"}), 1); // nobody has locked the datastore
+    EXPECT_NE(err.find("not locked"), std::string::npos) << err;
+    put(api::Kind::ClusterInformation, "", "default", {{"spec", {{"datastoreReady", false}}}});
+    EXPECT_EQ(run({"split", "2", "--name", "four"}), 1);
+    EXPECT_NE(err.find("IPPool split-four-0 exists and has 10.65.0.0/18: expected 10.65.0.0/17"),
+              std::string::npos)
+        << err;
+    edit(api::Kind::IpPool, "split-four-0",
+         [](nlohmann::json& object) { object["spec"]["cidr"] = "10.65.0.0/17"; });
+    ASSERT_EQ(run({"split", "2", "--name", "four"}), 0) << err;
+    EXPECT_FALSE(store->get({api::Kind::IpPool, "", "four"}));
+    for (const char* name : {"split-four-0", "split-four-1"}) {
+        auto pool = store->get({api::Kind::IpPool, "", name});
+        ASSERT_TRUE(pool);
+        EXPECT_FALSE(nlohmann::json::parse(pool->json)["spec"].value("disabled", false)) << name;
+    }
 }
 
 TEST_F(IpamCtl, SplitsAPool) {
