@@ -124,7 +124,7 @@ public:
     Result<void> start() {
         TRY(make_folder(config_.run_dir));
         TRY(make_folder(config_.state_dir));
-        TRY_ASSIGN(lock_, lock_node(config_));
+        TRY_ASSIGN(node_lock_, lock_node(config_));
         TRY_ASSIGN(status_, StatusServer::create(loop_, config_));
         TRY(check_kernel());
         TRY_ASSIGN(store_, datastore::open_sqlite(config_.datastore_path));
@@ -349,9 +349,9 @@ private:
         syncer_->on<api::ClusterInformation>(
             api::Kind::ClusterInformation,
             [this](const api::ClusterInformation& object, const datastore::Key&) {
-                lock_.upsert(object);
+                datastore_lock_.upsert(object);
             },
-            [this](const datastore::Key& key) { lock_.remove(key.name); });
+            [this](const datastore::Key& key) { datastore_lock_.remove(key.name); });
     }
 
     // What an earlier agent has set stays until the first snapshot is complete, as its tables do.
@@ -499,7 +499,7 @@ private:
             return;
         }
         masquerade();
-        cni_->set_not_ready(lock_.reason(syncer_->invalid()));
+        cni_->set_not_ready(datastore_lock_.reason(syncer_->invalid()));
         if (!std::exchange(was_synced_, true)) {
             logger()->info("in sync with the datastore updates={}", syncer_->updates());
         }
@@ -635,7 +635,7 @@ private:
                   {"synced", syncer_->synced()},
                   {"updates", syncer_->updates()},
                   {"applied", syncer_->applied()},
-                  {"locked", lock_.reason(syncer_->invalid())},
+                  {"locked", datastore_lock_.reason(syncer_->invalid())},
                   {"trouble", syncer_->trouble()}}},
                 {"settings", settings_.current().text()},
                 {"invalidObjects", std::move(invalid)},
@@ -694,7 +694,7 @@ private:
 
     EventLoop& loop_;
     AgentConfig config_;
-    UniqueFd lock_;
+    UniqueFd node_lock_;
     std::unique_ptr<StatusServer> status_;
     std::unique_ptr<datastore::Store> store_;
     std::optional<loader::Loader> loader_;
@@ -717,7 +717,7 @@ private:
     PoolSets pools_;
     SettingsSource settings_;
     std::optional<Settings> applied_settings_;
-    DatastoreLock lock_;
+    DatastoreLock datastore_lock_;
     std::optional<api::Node> own_node_;
     PolicyNames policy_names_;
     std::map<datastore::Key, std::string> problems_;
