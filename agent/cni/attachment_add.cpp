@@ -25,6 +25,11 @@ std::string render(const CniRequest& request, const Record& record) {
     return render_result(request.conf.version, own);
 }
 
+Outcome held_yet() {
+    return tl::unexpected(CniError{
+        Code::TryAgainLater, "the addresses that the container had cannot be given back yet", {}});
+}
+
 } // namespace
 
 void Attachments::add(CniRequest request, UniqueFd netns, Answer answer) {
@@ -50,23 +55,30 @@ void Attachments::begin_add(const AddPtr& add) {
                                               {}}));
         return;
     }
+    const Attachment& attachment = add->request.attachment;
+    if (const Record* other = attached_otherwise(attachment);
+        other != nullptr && other->endpoint.container_id == attachment.container_id) {
+        if (other->state != RecordState::Releasing) {
+            conclude(add,
+                     tl::unexpected(CniError{Code::InvalidEnvironment,
+                                             "CNI_IFNAME: the container is attached already, as " +
+                                                 other->endpoint.container_interface +
+                                                 ": a pod has one interface here",
+                                             {}}));
+            return;
+        }
+        if (other->endpoint.interface != add->interface) { // they share the handle of IPAM
+            conclude(add, held_yet());
+            return;
+        }
+    }
     const auto existing = records_.find(add->interface);
     if (existing == records_.end()) {
         fresh_add(add);
         return;
     }
     Record& old = existing->second;
-    const Attachment& attachment = add->request.attachment;
     const bool same_container = old.endpoint.container_id == attachment.container_id;
-    if (same_container && old.endpoint.container_interface != attachment.interface &&
-        old.state == RecordState::Ready) {
-        conclude(add, tl::unexpected(CniError{Code::InvalidEnvironment,
-                                              "CNI_IFNAME: the container is attached already, as " +
-                                                  old.endpoint.container_interface +
-                                                  ": a pod has one interface here",
-                                              {}}));
-        return;
-    }
     if (same_container && old.state == RecordState::Ready) {
         repeat_add(add);
         return;
@@ -117,10 +129,7 @@ void Attachments::fresh_unless_held(const AddPtr& add) {
         if (it->second.endpoint.container_id == id ||
             std::any_of(all.begin(), all.end(),
                         [&](const auto& s) { return s.container_id == id; })) {
-            conclude(add, tl::unexpected(CniError{
-                              Code::TryAgainLater,
-                              "the addresses that the container had cannot be given back yet",
-                              {}}));
+            conclude(add, held_yet());
             return;
         }
     }

@@ -13,6 +13,12 @@ namespace {
 
 constexpr auto kRetryInterval = std::chrono::seconds(5);
 
+// Whatever its network is called by now: the name in the container is one network's alone.
+bool is_of(const auto& known, const Attachment& attachment) {
+    return known.container_id == attachment.container_id &&
+           known.container_interface == attachment.interface;
+}
+
 } // namespace
 
 void Attachments::del(CniRequest request, UniqueFd netns, Answer answer) {
@@ -33,18 +39,24 @@ void Attachments::begin_del(const CniRequest& request, UniqueFd netns, const std
     const Attachment& attachment = request.attachment;
     if (it != records_.end()) {
         Record& record = it->second;
-        if (record.endpoint.container_id == attachment.container_id) {
+        if (is_of(record.endpoint, attachment)) {
             take_down(record, [this, interface, done = std::move(done)]() mutable {
                 release_own(interface, std::move(done));
             });
             return;
         }
         for (const Superseded& old : record.superseded) {
-            if (old.container_id == attachment.container_id) {
+            if (is_of(old, attachment)) {
                 release_superseded(interface, old, std::move(done));
                 return;
             }
         }
+    }
+    if (attached_otherwise(attachment) != nullptr) {
+        // After an ADD that was refused, since the container has its one interface: that one stays,
+        // and with it the handle that its addresses have.
+        done();
+        return;
     }
     del_unknown(request, std::move(netns), interface, std::move(done));
 }

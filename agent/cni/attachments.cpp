@@ -127,6 +127,20 @@ std::string Attachments::interface_of(const CniRequest& request) const {
                                                              request.attachment.interface);
 }
 
+const Record* Attachments::attached_otherwise(const Attachment& attachment) const {
+    const auto differs = [&](const auto& known) {
+        return known.container_id == attachment.container_id &&
+               known.container_interface != attachment.interface;
+    };
+    for (const auto& [interface, record] : records_) {
+        if (differs(record.endpoint) ||
+            std::any_of(record.superseded.begin(), record.superseded.end(), differs)) {
+            return &record;
+        }
+    }
+    return nullptr;
+}
+
 void Attachments::save(const Record& record) {
     if (auto saved = folder_.save(record); !saved) {
         log_->error("state of an endpoint could not be written: {}", saved.error().text());

@@ -97,6 +97,8 @@ private:
     // The record that knows the container, as its own or as a superseded one.
     [[nodiscard]] const Record* find(const Attachment& attachment) const;
     [[nodiscard]] std::string interface_of(const CniRequest& request) const;
+    // The record that has the container under another CNI_IFNAME as its own or as a superseded one.
+    [[nodiscard]] const Record* attached_otherwise(const Attachment& attachment) const;
 
     // attachment_add.cpp
     void begin_add(const AddPtr& add);

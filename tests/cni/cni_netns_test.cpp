@@ -215,6 +215,32 @@ TEST_F(Cni, add_without_a_namespace_leaves_what_there_is_alone) {
     EXPECT_EQ(records(), 0U);
 }
 
+// The runtime deletes what it could not add; the pod's only interface is not that.
+TEST_F(Cni, del_of_a_refused_second_interface_leaves_the_first) {
+    start_agent();
+    for (const char* pod : {"pod-0", ""}) {
+        const auto box = sandbox(pod, "c0");
+        const auto added = run("ADD", box);
+        ASSERT_TRUE(added.ok()) << added.text;
+        auto second = call("ADD", box);
+        second.interface = "net1";
+        const auto refused = run_plugin(second);
+        EXPECT_EQ(refused.code(), 4) << refused.text;
+        EXPECT_THAT(refused.text, testing::HasSubstr("as eth0"));
+        second.command = "DEL";
+        for (const char* network : {"net", "other"}) {
+            second.conf["name"] = network;
+            EXPECT_TRUE(run_plugin(second).ok());
+        }
+        EXPECT_TRUE(in_pod(box, "eth0"));
+        EXPECT_EQ(allocated(), 2);
+        EXPECT_EQ(run("ADD", box).json, added.json);
+        EXPECT_TRUE(run("DEL", box).ok());
+        EXPECT_EQ(allocated(), 0);
+        EXPECT_EQ(records(), 0U);
+    }
+}
+
 TEST_F(Cni, check_finds_each_difference) {
     start_agent();
     const auto box = sandbox("pod-0", "c0");
