@@ -300,7 +300,11 @@ void Attachments::on_part_done(const AddPtr& add, Result<void> part) {
 void Attachments::finish_add(const AddPtr& add) {
     add->record.state = RecordState::Ready;
     Record& record = records_[add->interface] = add->record;
-    save(record);
+    if (auto saved = save(record); !saved) {
+        // The next start would take it for an ADD that was not finished, and the pod's network away.
+        undo_add(add, to_cni_error(saved.error().within("state of the endpoint")));
+        return;
+    }
     if (!record.superseded.empty()) {
         schedule_retry();
     }

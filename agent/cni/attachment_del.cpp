@@ -78,7 +78,7 @@ void Attachments::del_unknown(const CniRequest& request, UniqueFd netns,
                                it->second.superseded.push_back(
                                    {request.conf.name, request.attachment.container_id,
                                     request.attachment.interface, true});
-                               save(it->second);
+                               save_or_log(it->second);
                                schedule_retry();
                            }
                            done();
@@ -189,7 +189,7 @@ void Attachments::drop_if_done(const std::string& interface) {
     const bool own =
         record.state != RecordState::Releasing || !record.endpoint.container_id.empty();
     if (own || !record.superseded.empty()) {
-        save(record);
+        save_or_log(record);
         schedule_retry();
         return;
     }

@@ -7,6 +7,7 @@
 #include "maps/abi/endpoint.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace manx::cni {
 
@@ -141,15 +142,14 @@ const Record* Attachments::attached_otherwise(const Attachment& attachment) cons
     return nullptr;
 }
 
-void Attachments::save(const Record& record) {
-    if (auto saved = folder_.save(record); !saved) {
-        log_->error("state of an endpoint could not be written: {}", saved.error().text());
-    }
+Result<void> Attachments::save(const Record& record) {
+    TRY(folder_.save(record));
+    unsynced_.insert(record.endpoint.interface);
     if (!sync_timer_) {
         auto timer = loop_.add_timer(std::chrono::seconds(1), [this] {
             sync_timer_ = {};
-            store_worker_.post([this] {
-                if (auto synced = folder_.sync(); !synced) {
+            sync_worker_.post([this, interfaces = std::exchange(unsynced_, {})] {
+                if (auto synced = folder_.sync(interfaces); !synced) {
                     log_->warn("state of endpoints is not on disk: {}", synced.error().text());
                 }
             });
@@ -157,6 +157,13 @@ void Attachments::save(const Record& record) {
         if (timer) {
             sync_timer_ = std::move(*timer);
         }
+    }
+    return {};
+}
+
+void Attachments::save_or_log(const Record& record) {
+    if (auto saved = save(record); !saved) {
+        log_->error("state of an endpoint could not be written: {}", saved.error().text());
     }
 }
 
@@ -180,7 +187,7 @@ void Attachments::pools_changed() {
             continue;
         }
         record.endpoint = std::move(fresh);
-        save(record);
+        save_or_log(record);
         sink_.enforce(record.endpoint, [log = log_, name = interface](Result<void> done) {
             if (!done) {
                 log->error("endpoint is not enforced: {} interface={}", done.error().text(), name);

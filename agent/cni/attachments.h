@@ -36,6 +36,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -135,7 +136,9 @@ private:
     void retry_releases();
     void schedule_retry();
 
-    void save(const Record& record);
+    // On disk a second later. Callers that can fail undo what they did; the others log.
+    Result<void> save(const Record& record);
+    void save_or_log(const Record& record);
     void update_nat(dataplane::LocalEndpoint& endpoint) const;
 
     [[nodiscard]] std::weak_ptr<bool> alive() const { return alive_; }
@@ -157,12 +160,14 @@ private:
     std::bitset<4096> slots_; // taken ones; MANX_SLOTS
     EventSource retry_timer_;
     EventSource sync_timer_;
+    std::set<std::string> unsynced_; // interfaces whose records were saved since
     std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 
     // Workers go first when the object goes: nothing below uses them, all above outlives them.
     Worker store_worker_{"cni-store"};
     Worker address_worker_{"cni-address"};
     Worker device_worker_{"cni-device"};
+    Worker sync_worker_{"cni-sync"}; // waits for the disk, which no call does
     std::unique_ptr<Batch<AddPtr>> assigning_;
     std::unique_ptr<Batch<std::shared_ptr<Free>>> freeing_;
 };

@@ -188,8 +188,11 @@ Result<void> RecordFolder::save(const Record& record) const {
     if (!fd) {
         return fail_errno(fresh);
     }
-    if (write(fd.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size())) {
-        return fail_errno(fresh);
+    if (const ssize_t n = write(fd.get(), text.data(), text.size());
+        n != static_cast<ssize_t>(text.size())) {
+        const int err = n < 0 ? errno : ENOSPC;
+        unlink(fresh.c_str());
+        return fail_errno(fresh, err);
     }
     if (rename(fresh.c_str(), path.c_str()) != 0) {
         return fail_errno(path);
@@ -232,9 +235,19 @@ Result<std::vector<Record>> RecordFolder::load(std::vector<Error>& broken) const
     return records;
 }
 
-Result<void> RecordFolder::sync() const {
-    UniqueFd fd(::open(path_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (!fd || syncfs(fd.get()) != 0) {
+Result<void> RecordFolder::sync(const std::set<std::string>& interfaces) const {
+    for (const std::string& interface : interfaces) {
+        const std::string path = path_ + "/" + interface + std::string(kSuffix);
+        const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+        if (!fd && errno == ENOENT) {
+            continue;
+        }
+        if (!fd || fsync(fd.get()) != 0) {
+            return fail_errno("sync of " + path);
+        }
+    }
+    const UniqueFd fd(::open(path_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (!fd || fsync(fd.get()) != 0) {
         return fail_errno("sync of " + path_);
     }
     return {};

@@ -4,9 +4,9 @@
 //
 // A record is written before anything is taken for the attachment (an address, a device), and
 // removed after everything has been given back. So whenever the agent dies, the records name
-// everything that may have to be undone. Files are not synced one by one: a crash of the machine
+// everything that may have to be undone. save() does not wait for the disk: a crash of the machine
 // takes the devices with it, and addresses whose record was lost are found by IPAM's own check of
-// owners. sync() makes a batch durable with one call.
+// owners. sync() makes a batch durable.
 //
 // Threading: any thread, but calls for one interface do not overlap.
 #pragma once
@@ -15,6 +15,7 @@
 #include "base/result.h"
 
 #include <cstdint>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -65,8 +66,9 @@ public:
     [[nodiscard]] Result<void> remove(const std::string& interface) const; // not there: no error
     // All that parse. One that does not is renamed to <name>.broken and reported in `broken`.
     [[nodiscard]] Result<std::vector<Record>> load(std::vector<Error>& broken) const;
-    // Everything saved so far survives a crash of the machine.
-    [[nodiscard]] Result<void> sync() const;
+    // What was saved for them survives a crash of the machine; a record that was removed since is
+    // no error. Waits for the disk, for these files only.
+    [[nodiscard]] Result<void> sync(const std::set<std::string>& interfaces) const;
 
 private:
     explicit RecordFolder(std::string path) : path_(std::move(path)) {}

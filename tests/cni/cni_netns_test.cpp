@@ -604,6 +604,31 @@ TEST_F(Cni, device_of_another_boot_is_somebody_elses) {
     EXPECT_TRUE(on_node(interface));
 }
 
+// An answer that the next start would not know of is none.
+TEST_F(Cni, add_fails_when_its_record_cannot_be_written) {
+    start_agent();
+    const auto box = sandbox("pod-0", "c0");
+    const std::string device = api::workload_interface("default", "pod-0");
+    const std::string hold = folder_ + "/state/hold";
+    const std::string fresh = folder_ + "/state/endpoints/" + device + ".json.new";
+    std::ofstream(hold).flush();
+    RunningPlugin running(call("ADD", box));
+    for (int i = 0; i < 500 && !on_node(device); ++i) {
+        usleep(10000);
+    }
+    ASSERT_EQ(records(), 1U);
+    std::filesystem::create_directory(fresh); // where its next state would be written
+    std::filesystem::remove(hold);
+    const auto refused = running.wait();
+    EXPECT_EQ(refused.code(), 5) << refused.text;
+    EXPECT_THAT(refused.text, testing::HasSubstr(device + ".json.new"));
+    EXPECT_EQ(allocated(), 0);
+    EXPECT_EQ(devices(), 0U);
+    EXPECT_EQ(records(), 0U);
+    std::filesystem::remove(fresh);
+    EXPECT_TRUE(run("ADD", box).ok());
+}
+
 TEST_F(Cni, broken_state_is_set_aside) {
     std::filesystem::create_directory(folder_ + "/state/endpoints");
     std::ofstream(folder_ + "/state/endpoints/cali1.json") << "{";

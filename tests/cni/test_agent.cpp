@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The CNI half of the agent as a program of its own, for tests that kill it: the real server, IPAM
-// and SQLite store, and a sink that takes every endpoint at its word.
+// and SQLite store, and a sink that takes every endpoint at its word, but not while there is a file
+// STATE_DIR/hold: so a test gets between the steps of an ADD.
 //
 //   cni_test_agent STORE STATE_DIR SOCKET NODE [PODS]
 //
@@ -17,25 +18,39 @@
 #include "base/log.h"
 #include "tests/cni/seed.h"
 
+#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <string>
+#include <unistd.h>
 #include <utility>
+#include <vector>
 
 namespace {
 
 class Believer : public manx::cni::EndpointSink {
 public:
-    explicit Believer(manx::EventLoop& loop) : loop_(loop) {}
+    Believer(manx::EventLoop& loop, std::string hold) : loop_(loop), hold_(std::move(hold)) {}
 
-    void enforce(const manx::dataplane::LocalEndpoint& /*endpoint*/, Done done) override {
-        loop_.post([done = std::move(done)] { done({}); });
+    void enforce(const manx::dataplane::LocalEndpoint& endpoint, Done done) override {
+        if (access(hold_.c_str(), F_OK) != 0) {
+            loop_.post([done = std::move(done)] { done({}); });
+            return;
+        }
+        auto timer = loop_.add_timer(std::chrono::milliseconds(10),
+                                     [this, endpoint, done] { enforce(endpoint, done); });
+        if (timer) {
+            held_.push_back(std::move(*timer));
+        }
     }
 
     void forget(const std::string& /*interface*/, uint32_t /*ifindex*/) override {}
 
 private:
     manx::EventLoop& loop_;
+    std::string hold_;
+    std::vector<manx::EventSource> held_;
 };
 
 manx::Result<int> run(int argc, char** argv) {
@@ -47,7 +62,7 @@ manx::Result<int> run(int argc, char** argv) {
     manx::ipam::Allocator allocator(*store, argv[4]);
     TRY(allocator.watch());
     manx::cni::IpamAddresses addresses(allocator, argv[4]);
-    Believer sink(*loop);
+    Believer sink(*loop, std::string(argv[2]) + "/hold");
     TRY_ASSIGN(auto server,
                manx::cni::CniServer::create({*loop, *store, addresses, sink}, {argv[3], argv[2]}));
     manx::app::Syncer syncer(*loop, *store);

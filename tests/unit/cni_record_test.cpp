@@ -55,7 +55,8 @@ TEST_F(CniRecords, save_load_remove) {
     auto records = RecordFolder::open(folder_);
     ASSERT_TRUE(records);
     ASSERT_TRUE(records->save(sample()));
-    ASSERT_TRUE(records->sync());
+    auto synced = records->sync({"cali0d7763386da", "cali-removed-since"});
+    ASSERT_TRUE(synced) << synced.error().text();
     std::vector<Error> broken;
     auto loaded = records->load(broken);
     ASSERT_TRUE(loaded);
