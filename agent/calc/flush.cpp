@@ -440,7 +440,7 @@ void PolicyCalculator::Impl::write_local(LocalState& local, TableUpdate& out) {
         value.staged_egress = set_id(address.staged[kOut]);
         value.slot = endpoint.slot;
         const bool is_v4 = address.address.is_v4();
-        bool nat = is_v4 ? endpoint.nat_outgoing4 : endpoint.nat_outgoing6;
+        bool nat = false;
         unsigned longest = 0;
         for (const auto& [name, pool] : pools) {
             if (pool.first.contains(address.address) && pool.first.length() >= longest) {

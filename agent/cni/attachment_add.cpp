@@ -218,7 +218,6 @@ void Attachments::on_assigned(const AddPtr& add, Result<Workload> workload) {
     endpoint.labels = std::move(add->workload.labels);
     endpoint.service_account = std::move(add->workload.service_account);
     endpoint.named_ports = std::move(add->workload.named_ports);
-    update_nat(endpoint);
     add->device.host_name = add->interface;
     add->device.container_name = endpoint.container_interface;
     add->device.netns = add->netns.get();
@@ -308,8 +307,6 @@ void Attachments::finish_add(const AddPtr& add) {
     if (!record.superseded.empty()) {
         schedule_retry();
     }
-    // Pools may have changed since the endpoint was enforced.
-    pools_changed();
     log_->debug("endpoint added interface={} container={}", add->interface,
                 add->request.attachment.container_id);
     conclude(add, render(add->request, records_.at(add->interface)));

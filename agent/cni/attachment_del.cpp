@@ -103,7 +103,7 @@ void Attachments::take_down(Record& record, std::function<void()> done) {
         done();
         return;
     }
-    record.state = RecordState::Releasing; // a change of the pools does not enforce it again
+    record.state = RecordState::Releasing; // from here on nothing of it is repaired
     sink_.forget(endpoint.interface, endpoint.ifindex);
     remover_->remove(
         endpoint.interface, endpoint.ifindex,

@@ -167,35 +167,6 @@ void Attachments::save_or_log(const Record& record) {
     }
 }
 
-void Attachments::update_nat(dataplane::LocalEndpoint& endpoint) const {
-    endpoint.nat_outgoing4 = false;
-    endpoint.nat_outgoing6 = false;
-    for (const IpAddress& address : endpoint.addresses) {
-        (address.is_v4() ? endpoint.nat_outgoing4 : endpoint.nat_outgoing6) |=
-            pools_.nat_outgoing(address);
-    }
-}
-
-void Attachments::pools_changed() {
-    for (auto& [interface, record] : records_) {
-        if (record.state != RecordState::Ready) {
-            continue;
-        }
-        auto fresh = record.endpoint;
-        update_nat(fresh);
-        if (fresh == record.endpoint) {
-            continue;
-        }
-        record.endpoint = std::move(fresh);
-        save_or_log(record);
-        sink_.enforce(record.endpoint, [log = log_, name = interface](Result<void> done) {
-            if (!done) {
-                log->error("endpoint is not enforced: {} interface={}", done.error().text(), name);
-            }
-        });
-    }
-}
-
 void Attachments::repair_routes(uint32_t ifindex) {
     for (const auto& [interface, record] : records_) {
         if (record.state != RecordState::Ready || record.endpoint.ifindex != ifindex) {

@@ -76,8 +76,6 @@ public:
 
     [[nodiscard]] PoolView& pools() { return pools_; }
 
-    // After a change of the pools: endpoints whose masquerading follows from them.
-    void pools_changed();
     // The device or a route of the workload vanished: routes are written again.
     void repair_routes(uint32_t ifindex);
 
@@ -139,7 +137,6 @@ private:
     // On disk a second later. Callers that can fail undo what they did; the others log.
     Result<void> save(const Record& record);
     void save_or_log(const Record& record);
-    void update_nat(dataplane::LocalEndpoint& endpoint) const;
 
     [[nodiscard]] std::weak_ptr<bool> alive() const { return alive_; }
 

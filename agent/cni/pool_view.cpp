@@ -8,7 +8,6 @@ namespace manx::cni {
 void PoolView::upsert(const api::IpPool& pool) {
     Entry entry;
     entry.cidr = pool.cidr;
-    entry.nat_outgoing = pool.nat_outgoing;
     // IPAM names a selector that does not parse; here such a pool offers nothing.
     auto nodes = api::Selector::parse(pool.node_selector);
     entry.offered = nodes && pool.usable() && pool.allows(api::PoolUse::Workload) &&
@@ -27,12 +26,6 @@ bool PoolView::has_usable(Family family) const {
     return std::any_of(pools_.begin(), pools_.end(), [&](const auto& entry) {
         const Entry& pool = entry.second;
         return pool.offered && pool.cidr.family() == family && pool.nodes.matches(node_labels_);
-    });
-}
-
-bool PoolView::nat_outgoing(const IpAddress& address) const {
-    return std::any_of(pools_.begin(), pools_.end(), [&](const auto& entry) {
-        return entry.second.nat_outgoing && entry.second.cidr.contains(address);
     });
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the CNI server needs to know of the IP pools: which families a pod of this node gets where
-// its configuration does not say, and whether its addresses are masqueraded.
+// its configuration does not say.
 #pragma once
 
 #include "agent/api/pool.h"
@@ -22,14 +22,11 @@ public:
 
     // A pool from which a pod of this node may get an address without asking for it by name.
     [[nodiscard]] bool has_usable(Family family) const;
-    // The address is in a pool with natOutgoing, whatever else holds for the pool.
-    [[nodiscard]] bool nat_outgoing(const IpAddress& address) const;
 
 private:
     struct Entry {
         Cidr cidr;
         bool offered = false; // usable, for workloads, given out automatically
-        bool nat_outgoing = false;
         api::Selector nodes;
     };
 

@@ -51,8 +51,6 @@ json render_endpoint(const dataplane::LocalEndpoint& e) {
             {"labels", e.labels},
             {"serviceAccount", e.service_account},
             {"namedPorts", std::move(ports)},
-            {"natOutgoing4", e.nat_outgoing4},
-            {"natOutgoing6", e.nat_outgoing6},
             {"anySource", e.any_source},
             {"redirectHost", e.redirect_host}};
 }
@@ -80,8 +78,6 @@ Result<dataplane::LocalEndpoint> parse_endpoint(const json& object) {
                                  port.at("protocol").get<uint8_t>(),
                                  port.at("port").get<uint16_t>()});
     }
-    e.nat_outgoing4 = object.at("natOutgoing4").get<bool>();
-    e.nat_outgoing6 = object.at("natOutgoing6").get<bool>();
     e.any_source = object.at("anySource").get<bool>();
     e.redirect_host = object.at("redirectHost").get<bool>();
     return e;

@@ -316,12 +316,10 @@ void CniServer::account(std::string_view command, std::chrono::steady_clock::tim
 
 void CniServer::upsert_pool(const api::IpPool& pool) {
     attachments_->pools().upsert(pool);
-    attachments_->pools_changed();
 }
 
 void CniServer::remove_pool(const std::string& name) {
     attachments_->pools().remove(name);
-    attachments_->pools_changed();
 }
 
 void CniServer::set_node_labels(api::LabelMap labels) {

@@ -41,8 +41,6 @@ struct LocalEndpoint {
     std::string service_account;
     std::vector<NamedPort> named_ports;
 
-    bool nat_outgoing4 = false; // its pool has natOutgoing
-    bool nat_outgoing6 = false;
     bool any_source = false;    // may send from addresses that are not its own
     bool redirect_host = false; // deliver with bpf_redirect to the host side, not to the peer
 

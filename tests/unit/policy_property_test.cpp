@@ -281,6 +281,36 @@ TEST(PolicyProperty, IncrementalIsFromScratch) {
     EXPECT_GT(inverted, 0U) << "no set has another default: the case covers less than it says";
 }
 
+// Whatever the CNI server knew: of the pools that hold an address the longest decides.
+TEST(PolicyTables, MasqueradingFollowsThePools) {
+    TableWorld tables;
+    const auto pool = [](const char* name, const char* cidr, bool nat) {
+        return json{{"apiVersion", "crd.projectcalico.org/v1"},
+                    {"kind", "IPPool"},
+                    {"metadata", {{"name", name}}},
+                    {"spec", {{"cidr", cidr}, {"natOutgoing", nat}}}};
+    };
+    tables.put(json::parse(R"j({"apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": "p", "namespace": "a"}, "spec": {"nodeName": "n1"},
+        "status": {"podIPs": [{"ip": "10.1.0.1"}, {"ip": "fd00::1"}]}})j"));
+    const auto masqueraded = [&](const char* address) {
+        tables.flush();
+        const manx_endpoint* endpoint = tables.memory.endpoint(*IpAddress::parse(address));
+        EXPECT_NE(endpoint, nullptr);
+        return endpoint != nullptr && (endpoint->flags & MANX_EP_NAT_OUTGOING) != 0;
+    };
+    EXPECT_FALSE(masqueraded("10.1.0.1"));
+    tables.put(pool("wide", "10.0.0.0/8", true));
+    EXPECT_TRUE(masqueraded("10.1.0.1"));
+    EXPECT_FALSE(masqueraded("fd00::1"));
+    tables.put(pool("long", "10.1.0.0/16", false));
+    EXPECT_FALSE(masqueraded("10.1.0.1"));
+    tables.remove(pool("long", "10.1.0.0/16", false));
+    EXPECT_TRUE(masqueraded("10.1.0.1"));
+    tables.remove(pool("wide", "10.0.0.0/8", true));
+    EXPECT_FALSE(masqueraded("10.1.0.1"));
+}
+
 // Kinds that the generator has no need of, as the oracle does not judge by them.
 constexpr std::array kOtherKinds{
     R"j({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n2", "annotations":
