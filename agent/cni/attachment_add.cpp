@@ -200,10 +200,8 @@ void Attachments::fresh_add(const AddPtr& add) {
         return;
     }
     // Calico's plugin gives IPv4 unless told otherwise, and IPv6 only when told to.
-    add->assign.families =
-        request.conf.type == "calico"
-            ? DefaultFamilies{true, false}
-            : DefaultFamilies{pools_.has_usable(Family::V4), pools_.has_usable(Family::V6)};
+    add->assign.offers = request.conf.type == "calico" ? std::vector{PoolOffer{Family::V4, {}}}
+                                                       : pools_.offers();
     assigning_->push(add);
 }
 

@@ -9,8 +9,15 @@
 
 #include <map>
 #include <string>
+#include <vector>
 
 namespace manx::cni {
+
+// A pool of this node that gives addresses without being named, to pods of these namespaces.
+struct PoolOffer {
+    Family family = Family::V4;
+    api::Selector namespaces;
+};
 
 class PoolView {
 public:
@@ -20,14 +27,19 @@ public:
     // Of the own node, for the pools' node selectors.
     void set_node_labels(api::LabelMap labels) { node_labels_ = std::move(labels); }
 
-    // A pool from which a pod of this node may get an address without asking for it by name.
+    [[nodiscard]] std::vector<PoolOffer> offers() const;
+    // Some pod of this node may get an address without asking for a pool by name.
     [[nodiscard]] bool has_usable(Family family) const;
+    // By name or CIDR, as a configuration names pools.
+    [[nodiscard]] bool has_named(Family family, const std::string& name) const;
 
 private:
     struct Entry {
         Cidr cidr;
+        bool usable = false;
         bool offered = false; // usable, for workloads, given out automatically
         api::Selector nodes;
+        api::Selector namespaces;
     };
 
     std::map<std::string, Entry> pools_;

@@ -14,6 +14,7 @@
 #include <cerrno>
 #include <chrono>
 #include <cstring>
+#include <tuple>
 #include <unistd.h>
 
 namespace manx::cni {
@@ -243,6 +244,17 @@ Outcome CniServer::status(const CniRequest& request) const {
     }
     const PoolView& pools = attachments_->pools();
     const NetConf& conf = request.conf;
+    // What ADD would say of a configuration that names pools.
+    for (const auto& [family, assign, key, names] :
+         {std::tuple(Family::V4, conf.assign_ipv4, "ipv4_pools", &conf.pools4),
+          std::tuple(Family::V6, conf.assign_ipv6, "ipv6_pools", &conf.pools6)}) {
+        for (const std::string& name : *names) {
+            if (assign != false && !pools.has_named(family, name)) {
+                return unavailable(std::string("ipam.") + key + ": the given pool (" + name +
+                                   ") does not exist, or is not enabled");
+            }
+        }
+    }
     const bool v4 = pools.has_usable(Family::V4) || !conf.pools4.empty();
     const bool v6 = pools.has_usable(Family::V6) || !conf.pools6.empty();
     if (conf.assign_ipv4 == true && !v4) {

@@ -111,8 +111,13 @@ Result<AddressRequest> address_request(const AssignItem& item, const PodFacts& f
     out.namespace_labels = facts.namespace_labels;
     out.pools4 = first_set(facts.wish.pools4, facts.namespace_wish.pools4, conf.pools4);
     out.pools6 = first_set(facts.wish.pools6, facts.namespace_wish.pools6, conf.pools6);
-    out.v4 = conf.assign_ipv4.value_or(item.families.v4 || !out.pools4.empty());
-    out.v6 = conf.assign_ipv6.value_or(item.families.v6 || !out.pools6.empty());
+    const auto offered = [&](Family family) {
+        return std::any_of(item.offers.begin(), item.offers.end(), [&](const PoolOffer& offer) {
+            return offer.family == family && offer.namespaces.matches(facts.namespace_labels);
+        });
+    };
+    out.v4 = conf.assign_ipv4.value_or(offered(Family::V4) || !out.pools4.empty());
+    out.v6 = conf.assign_ipv6.value_or(offered(Family::V6) || !out.pools6.empty());
     if (!facts.wish.families.empty()) {
         const auto wants = [&](Family family) {
             return std::find(facts.wish.families.begin(), facts.wish.families.end(), family) !=
@@ -135,7 +140,8 @@ Result<AddressRequest> address_request(const AssignItem& item, const PodFacts& f
     }
     if (!out.v4 && !out.v6) {
         return fail(ErrorKind::ConfigReality,
-                    subject + ": no IP pool of any family gives addresses to pods of this node");
+                    subject + ": no IP pool of any family gives addresses to pods of this node and "
+                              "namespace");
     }
     return out;
 }

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "agent/cni/address_source.h"
+#include "agent/cni/pool_view.h"
 #include "agent/cni/request.h"
 #include "agent/dataplane/local_endpoint.h"
 #include "agent/datastore/store.h"
@@ -20,12 +21,6 @@
 
 namespace manx::cni {
 
-// Families of a pod that neither its configuration nor its annotations decide.
-struct DefaultFamilies {
-    bool v4 = false;
-    bool v6 = false;
-};
-
 struct Workload {
     // Of the pod: labels, service account, named ports. Empty without Kubernetes.
     std::map<std::string, std::string> labels;
@@ -39,7 +34,8 @@ struct Workload {
 // One ADD's way through the datastore.
 struct AssignItem {
     const CniRequest* request = nullptr; // outlives the item
-    DefaultFamilies families;
+    // Decide on families of which neither the configuration nor an annotation says anything.
+    std::vector<PoolOffer> offers;
     Result<Workload> result;
 };
 

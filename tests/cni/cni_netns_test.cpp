@@ -294,6 +294,16 @@ TEST_F(Cni, status_tells_the_truth) {
     const auto fine = run("STATUS", {});
     EXPECT_TRUE(fine.ok()) << fine.text;
     EXPECT_EQ(fine.text, "");
+    for (const auto& [name, code] :
+         {std::pair("pool4", 0), std::pair("10.65.0.0/16", 0), std::pair("no-such-pool", 50)}) {
+        auto named = call("STATUS", {});
+        named.conf["ipam"] = {{"type", "manx"}, {"ipv4_pools", {name}}};
+        const auto status = run_plugin(named);
+        EXPECT_EQ(status.code(), code) << status.text;
+        if (code != 0) {
+            EXPECT_THAT(status.text, testing::HasSubstr("ipv4_pools: the given pool (no-such-pool)"));
+        }
+    }
     for (const char* pool : {"pool4", "pool6"}) {
         ASSERT_TRUE(store_->patch({api::Kind::IpPool, "", pool}, {{"spec", {{"disabled", true}}}}));
     }
@@ -422,6 +432,22 @@ TEST_F(Cni, one_family_without_addresses_takes_nothing_of_the_other) {
     EXPECT_EQ(allocated(), 0);
     EXPECT_EQ(devices(), 0U);
     EXPECT_EQ(records(), 0U);
+}
+
+// A pool for other namespaces is none for this pod: it gets the family that there is.
+TEST_F(Cni, families_are_those_that_the_pods_namespace_is_offered) {
+    ASSERT_TRUE(store_->patch({api::Kind::IpPool, "", "pool6"},
+                              {{"spec", {{"namespaceSelector", "team == 'x'"}}}}));
+    start_agent();
+    const auto box = sandbox("pod-0", "c0");
+    const auto one = run("ADD", box);
+    ASSERT_TRUE(one.ok()) << one.text;
+    EXPECT_EQ(one.json["ips"].size(), 1U);
+    ASSERT_TRUE(store_->patch({api::Kind::Namespace, "", "default"},
+                              {{"metadata", {{"labels", {{"team", "x"}}}}}}));
+    const auto both = run("ADD", sandbox("pod-1", "c1"));
+    ASSERT_TRUE(both.ok()) << both.text;
+    EXPECT_EQ(both.json["ips"].size(), 2U);
 }
 
 TEST_F(Cni, calicos_own_configuration_under_its_own_name) {

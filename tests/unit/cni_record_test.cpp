@@ -107,6 +107,15 @@ TEST(CniPools, usable_families) {
     view.set_node_labels({{"zone", "a"}});
     EXPECT_TRUE(view.has_usable(Family::V4));
     EXPECT_FALSE(view.has_usable(Family::V6));
+    pool.namespace_selector = "team == 'x'";
+    view.upsert(pool);
+    ASSERT_EQ(view.offers().size(), 1U);
+    EXPECT_TRUE(view.offers().front().namespaces.matches({{"team", "x"}}));
+    EXPECT_FALSE(view.offers().front().namespaces.matches(api::LabelMap{}));
+    EXPECT_TRUE(view.has_named(Family::V4, "p"));
+    EXPECT_TRUE(view.has_named(Family::V4, "192.0.2.0/24"));
+    EXPECT_FALSE(view.has_named(Family::V6, "p"));
+    EXPECT_FALSE(view.has_named(Family::V4, "q"));
     pool.disabled = true;
     view.upsert(pool);
     EXPECT_FALSE(view.has_usable(Family::V4));
