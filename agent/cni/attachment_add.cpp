@@ -92,6 +92,15 @@ void Attachments::begin_add(const AddPtr& add) {
     const bool deleted = old.state == RecordState::Releasing;
     take_down(old, [this, add, deleted] {
         Record& last = records_.at(add->interface);
+        if (last.endpoint.ifindex != 0) {
+            release_own(add->interface, [this, add] {
+                conclude(add, tl::unexpected(CniError{
+                                  Code::TryAgainLater,
+                                  "the device of the pod's former sandbox cannot be removed yet",
+                                  {}}));
+            });
+            return;
+        }
         if (!last.endpoint.container_id.empty()) {
             last.superseded.push_back({last.network, last.endpoint.container_id,
                                        last.endpoint.container_interface, deleted});

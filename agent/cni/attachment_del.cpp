@@ -108,11 +108,15 @@ void Attachments::take_down(Record& record, std::function<void()> done) {
     remover_->remove(
         endpoint.interface, endpoint.ifindex,
         [this, interface = endpoint.interface, done = std::move(done)](const Result<void>& gone) {
+            Record& record_now = records_.at(interface);
             if (!gone) {
                 log_->error("device could not be removed: {} interface={}", gone.error().text(),
                             interface);
+                if (record_now.endpoint.ifindex != 0) {
+                    done();
+                    return;
+                }
             }
-            Record& record_now = records_.at(interface);
             slots_.reset(record_now.endpoint.slot);
             slots_.set(0);
             record_now.endpoint.slot = 0;
@@ -139,6 +143,12 @@ void Attachments::free_addresses(const std::string& network, const std::string& 
 void Attachments::release_own(const std::string& interface, std::function<void()> done) {
     Record& record = records_.at(interface);
     record.state = RecordState::Releasing;
+    if (record.endpoint.ifindex != 0) { // its addresses are those of a device that is there
+        save_or_log(record);
+        schedule_retry();
+        done();
+        return;
+    }
     if (record.endpoint.container_id.empty()) {
         drop_if_done(interface);
         done();
@@ -179,6 +189,29 @@ void Attachments::release_superseded(const std::string& interface, const Superse
             }
             drop_if_done(interface);
             done();
+        });
+}
+
+void Attachments::release_deleted(const std::string& interface, std::function<void()> done) {
+    const auto it = records_.find(interface);
+    if (it == records_.end()) {
+        done();
+        return;
+    }
+    const auto& all = it->second.superseded;
+    const auto old = std::find_if(all.begin(), all.end(), [](const auto& s) { return s.deleted; });
+    if (old == all.end()) {
+        done();
+        return;
+    }
+    release_superseded(
+        interface, *old, [this, interface, before = all.size(), done = std::move(done)]() mutable {
+            const auto now = records_.find(interface);
+            if (now != records_.end() && now->second.superseded.size() < before) {
+                release_deleted(interface, std::move(done));
+            } else {
+                done();
+            }
         });
 }
 
@@ -230,16 +263,14 @@ void Attachments::retry_releases() {
                 unlock(interface);
                 return;
             }
-            const Record& record = it->second;
-            const auto old = std::find_if(record.superseded.begin(), record.superseded.end(),
-                                          [](const auto& s) { return s.deleted; });
-            auto done = [this, interface] { unlock(interface); };
+            Record& record = it->second;
+            auto others = [this, interface] {
+                release_deleted(interface, [this, interface] { unlock(interface); });
+            };
             if (record.state == RecordState::Releasing && !record.endpoint.container_id.empty()) {
-                release_own(interface, done);
-            } else if (old != record.superseded.end()) {
-                release_superseded(interface, *old, done);
+                take_down(record, [this, interface, others] { release_own(interface, others); });
             } else {
-                unlock(interface);
+                others();
             }
         });
     }

@@ -221,6 +221,11 @@ Result<void> Attachments::restore() {
         // the last boot of the machine took away.
         ++leftovers;
         record.endpoint.slot = 0; // it may be another one's by now
+        if (record.boot_id != boot_id_) {
+            for (Superseded& old : record.superseded) { // no container outlives its kernel
+                old.deleted = true;
+            }
+        }
         if (there || (named && record.state == RecordState::Adding)) {
             record.endpoint.ifindex = link->second;
         } else { // nothing to take down; a device of that name is somebody else's
@@ -229,7 +234,9 @@ Result<void> Attachments::restore() {
         }
         lock(interface, [this, interface] {
             take_down(records_.at(interface), [this, interface] {
-                release_own(interface, [this, interface] { unlock(interface); });
+                release_own(interface, [this, interface] {
+                    release_deleted(interface, [this, interface] { unlock(interface); });
+                });
             });
         });
     }

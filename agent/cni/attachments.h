@@ -121,7 +121,8 @@ private:
                    std::function<void()> done);
     void del_unknown(const CniRequest& request, UniqueFd netns, const std::string& interface,
                      std::function<void()> done);
-    // Forgets the endpoint and removes its device; from here on its state is Releasing.
+    // Forgets the endpoint and removes its device; from here on its state is Releasing. Where the
+    // device cannot be removed the record keeps its ifindex, and release_own() does nothing yet.
     void take_down(Record& record, std::function<void()> done);
     void free_addresses(const std::string& network, const std::string& container_id,
                         const std::string& ns, const std::string& pod, bool legacy,
@@ -130,6 +131,8 @@ private:
     void release_own(const std::string& interface, std::function<void()> done);
     void release_superseded(const std::string& interface, const Superseded& old,
                             std::function<void()> done);
+    // All whose DEL has come, until one cannot be given back.
+    void release_deleted(const std::string& interface, std::function<void()> done);
     void drop_if_done(const std::string& interface);
     void retry_releases();
     void schedule_retry();

@@ -317,6 +317,9 @@ Result<uint32_t> host_end_of(netlink::Socket& node, int netns, const std::string
     }
     // The peer's number counts in the peer's namespace, which may be a third one.
     auto host = find_link(node, link.peer_ifindex);
+    if (!host && host.error().kind != ErrorKind::NotFound) {
+        return Unexpected(host.error());
+    }
     if (!host || host->kind != "veth" || !host->peer_elsewhere ||
         host->peer_ifindex != link.ifindex) {
         return strange();

@@ -67,6 +67,10 @@ void Remover::remove(std::string name, uint32_t ifindex, Done done) {
 void Remover::remove_by_container(int netns, std::string container_interface, Done done) {
     auto item = std::make_shared<Item>();
     item->netns = UniqueFd(fcntl(netns, F_DUPFD_CLOEXEC, 0));
+    if (!item->netns) {
+        done(fail_errno("network namespace of the container"));
+        return;
+    }
     item->container_interface = std::move(container_interface);
     item->done = std::move(done);
     waiting_.push_back(std::move(item));
@@ -141,16 +145,18 @@ void Remover::work(Lane& lane, const std::vector<ItemPtr>& items, const Report& 
         Result<uint32_t> number = fail(ErrorKind::NotFound, {});
         if (item->netns) {
             number = host_end_of(lane.socket, item->netns.get(), item->container_interface);
-        } else if (auto link = find_link(lane.socket, item->name)) {
-            if (item->ifindex == 0 || item->ifindex == link->ifindex) {
-                number = link->ifindex;
-            }
+        } else if (auto link = find_link(lane.socket, item->name); !link) {
+            number = Unexpected(link.error());
+        } else if (item->ifindex == 0 || item->ifindex == link->ifindex) {
+            number = link->ifindex;
         }
         if (number) {
             found.push_back(*number);
             removed.push_back(item);
-        } else {
+        } else if (number.error().kind == ErrorKind::NotFound) {
             report(item, {});
+        } else { // it may be there
+            report(item, Unexpected(number.error()));
         }
     }
     if (found.empty()) {

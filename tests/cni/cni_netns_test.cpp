@@ -2,6 +2,7 @@
 // The plugin binary against a running agent, pods being network namespaces.
 #include "agent/api/names.h"
 #include "agent/cni/device.h"
+#include "agent/cni/remover.h"
 #include "agent/netlink/address.h"
 #include "agent/netlink/link.h"
 #include "agent/netlink/neighbor.h"
@@ -14,6 +15,7 @@
 
 #include <algorithm>
 #include <fstream>
+#include <map>
 
 namespace manx {
 namespace {
@@ -587,8 +589,11 @@ TEST_F(Cni, call_of_a_plugin_that_is_gone_is_not_carried_out) {
 
 TEST_F(Cni, leftovers_of_a_reboot_are_collected) {
     start_agent();
+    ASSERT_TRUE(run("ADD", sandbox("pod-0", "older")).ok());
+    ASSERT_TRUE(run("ADD", sandbox("pod-0", "old")).ok());
     auto box = sandbox("pod-0", "c0");
     ASSERT_TRUE(run("ADD", box).ok());
+    ASSERT_EQ(allocated(), 6);
     kill_agent(SIGKILL);
     // The machine comes up again: another boot, no device.
     const std::string path =
@@ -609,6 +614,55 @@ TEST_F(Cni, leftovers_of_a_reboot_are_collected) {
     EXPECT_EQ(allocated(), 0);
     EXPECT_EQ(records(), 0U);
     EXPECT_TRUE(run("DEL", box).ok());
+}
+
+// A look-up that fails says nothing of the device: it is not taken for gone.
+TEST_F(Cni, device_that_cannot_be_looked_up_is_no_device_that_is_gone) {
+    auto loop = EventLoop::create();
+    ASSERT_TRUE(loop);
+    auto remover = cni::Remover::create(**loop);
+    ASSERT_TRUE(remover);
+    std::map<std::string, Result<void>> results;
+    for (const std::string name : {"cali-not-there", "a-name-longer-than-any-device-has"}) {
+        (*remover)->remove(name, 0, [&, name](Result<void> result) {
+            results.emplace(name, std::move(result));
+            if (results.size() == 2) {
+                (*loop)->quit();
+            }
+        });
+    }
+    (*loop)->run();
+    EXPECT_TRUE(results.at("cali-not-there"));
+    EXPECT_FALSE(results.at("a-name-longer-than-any-device-has"));
+}
+
+// lo stands for a device that the kernel does not remove.
+TEST_F(Cni, addresses_of_a_device_that_stays_are_kept) {
+    start_agent();
+    const auto box = sandbox("pod-0", "c0");
+    ASSERT_TRUE(run("ADD", box).ok());
+    kill_agent(SIGKILL);
+    const std::string endpoints = folder_ + "/state/endpoints/";
+    const std::string path = endpoints + api::workload_interface("default", "pod-0") + ".json";
+    auto record = json::parse(std::ifstream(path));
+    record["endpoint"]["interface"] = "lo";
+    record["endpoint"]["ifindex"] = 1;
+    std::filesystem::remove(path);
+    std::ofstream(endpoints + "lo.json") << record;
+    start_agent();
+    EXPECT_TRUE(run("DEL", box).ok());
+    EXPECT_EQ(allocated(), 2);
+    EXPECT_EQ(records(), 1U);
+    // Another ADD of the container does not get between.
+    EXPECT_EQ(json::parse(std::ifstream(endpoints + "lo.json"))["state"], "releasing");
+    kill_agent(SIGKILL);
+    record["endpoint"]["ifindex"] = 4711; // gone by now
+    record["state"] = "releasing";
+    std::ofstream(endpoints + "lo.json") << record;
+    start_agent();
+    EXPECT_TRUE(run("DEL", box).ok());
+    EXPECT_EQ(allocated(), 0);
+    EXPECT_EQ(records(), 0U);
 }
 
 TEST_F(Cni, device_of_another_boot_is_somebody_elses) {
