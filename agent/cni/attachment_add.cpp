@@ -220,11 +220,16 @@ void Attachments::on_assigned(const AddPtr& add, Result<Workload> workload) {
         return;
     }
     add->workload = std::move(*workload);
+    if (auto error = objection(*add)) {
+        undo_add(add, std::move(*error));
+        return;
+    }
     auto& endpoint = add->record.endpoint;
     endpoint.addresses = add->workload.addresses;
     endpoint.labels = std::move(add->workload.labels);
     endpoint.service_account = std::move(add->workload.service_account);
     endpoint.named_ports = std::move(add->workload.named_ports);
+    records_[add->interface] = add->record; // its addresses are known to others from here on
     add->device.host_name = add->interface;
     add->device.container_name = endpoint.container_interface;
     add->device.netns = add->netns.get();
@@ -241,7 +246,42 @@ void Attachments::on_assigned(const AddPtr& add, Result<Workload> workload) {
     });
 }
 
+std::optional<CniError> Attachments::objection(const Add& add) const {
+    const auto& addresses = add.workload.addresses;
+    const bool with_v6 = std::any_of(addresses.begin(), addresses.end(),
+                                     [](const IpAddress& address) { return !address.is_v4(); });
+    if (with_v6 && add.record.mtu < kMinMtuWithIpv6) {
+        const std::string which =
+            add.request.conf.mtu != 0
+                ? "network configuration: mtu"
+                : "the agent's MTU, " + std::to_string(add.record.mtu) + ", for this pod";
+        return CniError{Code::InvalidConfig, which + ": expected at least 1280 with IPv6", {}};
+    }
+    // IPAM gives an address once, but not all come from it.
+    for (const auto& [interface, record] : records_) {
+        const auto& other = record.endpoint;
+        if (interface == add.interface ||
+            (record.state == RecordState::Releasing && other.ifindex == 0)) {
+            continue;
+        }
+        for (const IpAddress& address : addresses) {
+            if (std::find(other.addresses.begin(), other.addresses.end(), address) !=
+                other.addresses.end()) {
+                return CniError{Code::TryAgainLater,
+                                address.text() + " is the address of " + interface + " (pod " +
+                                    other.ns + "/" + other.pod + ") already",
+                                {}};
+            }
+        }
+    }
+    return std::nullopt;
+}
+
 void Attachments::on_made(const AddPtr& add, Result<DeviceIds> ids) {
+    if (!ids && ids.error().kind == ErrorKind::AlreadyExists) {
+        undo_add(add, {Code::InvalidEnvironment, "CNI_IFNAME: " + ids.error().text(), {}});
+        return;
+    }
     if (!ids) {
         undo_add(add, to_cni_error(ids.error()));
         return;

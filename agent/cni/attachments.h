@@ -108,6 +108,8 @@ private:
     void fresh_unless_held(const AddPtr& add);
     void fresh_add(const AddPtr& add);
     void on_assigned(const AddPtr& add, Result<Workload> workload);
+    // What speaks against the addresses, before anything is made for them.
+    [[nodiscard]] std::optional<CniError> objection(const Add& add) const;
     void on_made(const AddPtr& add, Result<DeviceIds> ids);
     void on_enforced(const AddPtr& add, Result<void> enforced);
     void on_part_done(const AddPtr& add, Result<void> part);

@@ -75,6 +75,41 @@ Result<void> set_pod_settings(const DeviceSpec& spec, bool with_v6) {
     return set_if_there("net/ipv6/conf/" + spec.container_name + "/disable_ipv6", "0");
 }
 
+Route host_route(uint32_t host_ifindex, const IpAddress& address) {
+    Route route;
+    route.destination = Cidr::host(address);
+    route.ifindex = host_ifindex;
+    route.protocol = netlink::kProtocolBoot;
+    route.scope = address.is_v4() ? netlink::kScopeLink : netlink::kScopeUniverse;
+    route.metric = kRouteMetric;
+    return route;
+}
+
+// One of the routes is there by another device. What BIRD has learned was right until the address
+// came to this node; anything else is somebody's who has the address.
+Result<void> settle_routes(netlink::Socket& node, uint32_t host_ifindex,
+                           std::span<const IpAddress> addresses) {
+    for (const IpAddress& address : addresses) {
+        const Route wanted = host_route(host_ifindex, address);
+        netlink::RouteFilter filter;
+        filter.family = address.family();
+        TRY_ASSIGN(const auto routes, list_routes(node, filter));
+        const auto there = std::find_if(routes.begin(), routes.end(), [&](const Route& route) {
+            return route.destination == wanted.destination && route.metric == wanted.metric;
+        });
+        if (there != routes.end() && there->ifindex == host_ifindex) {
+            continue;
+        }
+        if (there != routes.end() && there->protocol != netlink::kProtocolBird) {
+            return fail(ErrorKind::AlreadyExists, address.text() + " is routed to " +
+                                                      netlink::device_name(there->ifindex) +
+                                                      " already");
+        }
+        TRY(node.send(netlink::replace_route(wanted)));
+    }
+    return {};
+}
+
 Message bring_up_host(uint32_t ifindex) {
     netlink::LinkChange change;
     change.up = true;
@@ -244,13 +279,7 @@ Result<DeviceIds> make_device(netlink::Socket& node, const DeviceSpec& spec) {
 std::vector<Message> host_routes(uint32_t host_ifindex, std::span<const IpAddress> addresses) {
     std::vector<Message> requests;
     for (const IpAddress& address : addresses) {
-        Route route;
-        route.destination = Cidr::host(address);
-        route.ifindex = host_ifindex;
-        route.protocol = netlink::kProtocolBoot;
-        route.scope = address.is_v4() ? netlink::kScopeLink : netlink::kScopeUniverse;
-        route.metric = kRouteMetric;
-        requests.push_back(netlink::replace_route(route));
+        requests.push_back(netlink::replace_route(host_route(host_ifindex, address)));
     }
     return requests;
 }
@@ -268,10 +297,14 @@ Result<void> connect_device(netlink::Socket& node, const DeviceSpec& spec, const
     if (with_v6) {
         on_node.push_back(netlink::add_address(ids.host_ifindex, {host_gateway(Family::V6), 64}));
     }
-    for (auto& route : host_routes(ids.host_ifindex, addresses)) {
-        on_node.push_back(std::move(route));
+    for (const IpAddress& address : addresses) {
+        on_node.push_back(netlink::add_route(host_route(ids.host_ifindex, address)));
     }
-    TRY(node.send(on_node));
+    auto sent = node.send(on_node);
+    if (!sent && sent.error().err == EEXIST) {
+        sent = settle_routes(node, ids.host_ifindex, addresses);
+    }
+    TRY(sent);
     std::vector<Message> in_pod;
     in_pod.push_back(bring_up(ids.container_ifindex));
     for (const Family family : kFamilies) {

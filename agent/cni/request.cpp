@@ -16,7 +16,6 @@ namespace {
 using nlohmann::json;
 
 constexpr uint32_t kMinMtu = 68;
-constexpr uint32_t kMinMtuWithIpv6 = 1280;
 constexpr uint32_t kMaxMtu = 65535;
 constexpr size_t kMaxContainerId = 128;
 
@@ -344,6 +343,18 @@ tl::expected<NetConf, CniError> parse_conf(std::string_view text) {
         conf.previous = std::move(*parsed);
     }
     return conf;
+}
+
+std::string version_of(std::string_view conf) {
+    const json object = json::parse(conf, nullptr, false);
+    if (object.is_object()) {
+        const auto version = object.find("cniVersion");
+        if (version != object.end() && version->is_string() &&
+            version_rank(version->get<std::string>())) {
+            return version->get<std::string>();
+        }
+    }
+    return "0.1.0";
 }
 
 tl::expected<CniRequest, CniError> parse_request(const WireRequest& wire) {

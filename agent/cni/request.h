@@ -19,6 +19,8 @@
 
 namespace manx::cni {
 
+inline constexpr uint32_t kMinMtuWithIpv6 = 1280;
+
 enum class Command { Add, Del, Check, Gc, Status };
 
 std::string_view to_string(Command command);
@@ -66,6 +68,9 @@ struct CniRequest {
 // Errors carry the code and name the variable, or the key and what was expected.
 tl::expected<NetConf, CniError> parse_conf(std::string_view json);
 tl::expected<CniRequest, CniError> parse_request(const WireRequest& wire);
+// cniVersion of a configuration that may be refused for another reason; 0.1.0 where there is none
+// that is spoken here.
+std::string version_of(std::string_view conf);
 
 // Position in kCniVersions, for comparison; nothing when the version is not spoken.
 std::optional<size_t> version_rank(std::string_view version);

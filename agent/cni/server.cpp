@@ -16,12 +16,18 @@
 #include <cstring>
 #include <tuple>
 #include <unistd.h>
+#include <vector>
 
 namespace manx::cni {
 
 namespace {
 
 constexpr int kBacklog = 1024;
+constexpr size_t kMaxConnections = 1024;
+// For the peer's part: to say its request, to take its answer.
+constexpr auto kPeerDeadline = std::chrono::seconds(5);
+// The kernel's SCM_MAX_FD.
+constexpr size_t kMaxDescriptors = 253;
 
 std::string_view value_of(const WireRequest& wire, std::string_view name) {
     for (const auto& [key, value] : wire.environment) {
@@ -39,6 +45,23 @@ bool is_gone(int fd) {
     return n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR);
 }
 
+// All descriptors that came with a message; those that nobody takes are closed.
+std::vector<UniqueFd> descriptors_of(msghdr& message) {
+    std::vector<UniqueFd> out;
+    for (cmsghdr* part = CMSG_FIRSTHDR(&message); part != nullptr;
+         part = CMSG_NXTHDR(&message, part)) {
+        if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS) {
+            continue;
+        }
+        for (size_t at = 0; CMSG_LEN(at + sizeof(int)) <= part->cmsg_len; at += sizeof(int)) {
+            int fd = -1;
+            std::memcpy(&fd, CMSG_DATA(part) + at, sizeof fd);
+            out.emplace_back(fd);
+        }
+    }
+    return out;
+}
+
 } // namespace
 
 // One plugin process at the other end.
@@ -48,18 +71,21 @@ struct CniServer::Connection {
     std::string bytes; // of the request, then of the answer
     std::chrono::steady_clock::time_point since = std::chrono::steady_clock::now();
     EventSource source;
+    EventSource deadline;
 };
 
 Result<std::unique_ptr<CniServer>> CniServer::create(const Dependencies& with,
                                                      const ServerOptions& options) {
     TRY_ASSIGN(auto attachments, Attachments::open(with, options.state_dir));
-    return std::unique_ptr<CniServer>(new CniServer(with.loop, options, std::move(attachments)));
+    TRY_ASSIGN(const auto own_netns, netlink::current_netns_id());
+    return std::unique_ptr<CniServer>(
+        new CniServer(with.loop, options, std::move(attachments), own_netns));
 }
 
 CniServer::CniServer(EventLoop& loop, ServerOptions options,
-                     std::unique_ptr<Attachments> attachments)
+                     std::unique_ptr<Attachments> attachments, netlink::NetnsId own_netns)
     : loop_(loop), options_(std::move(options)), log_(log::get("cni")),
-      attachments_(std::move(attachments)) {
+      attachments_(std::move(attachments)), own_netns_(own_netns) {
 }
 
 CniServer::~CniServer() {
@@ -91,17 +117,58 @@ Result<void> CniServer::listen() {
         chmod(path.c_str(), 0600) != 0 || ::listen(fd.get(), kBacklog) != 0) {
         return fail_errno("CNI socket " + path);
     }
-    TRY_ASSIGN(listener_source_,
-               loop_.add_io(fd.get(), EPOLLIN, [this](uint32_t) { on_connect(); }));
     listener_ = std::move(fd);
+    return watch_listener();
+}
+
+Result<void> CniServer::watch_listener() {
+    TRY_ASSIGN(listener_source_,
+               loop_.add_io(listener_.get(), EPOLLIN, [this](uint32_t) { on_connect(); }));
     return {};
+}
+
+// What waits would wake the loop again and again while it cannot be accepted.
+void CniServer::pause_listener() {
+    auto timer = loop_.add_timer(std::chrono::milliseconds(100), [this] {
+        pause_ = {};
+        if (auto watched = watch_listener(); !watched) {
+            log_->error("CNI socket: {}", watched.error().text());
+            pause_listener();
+        }
+    });
+    if (timer) {
+        listener_source_ = {};
+        pause_ = std::move(*timer);
+    }
+}
+
+void CniServer::set_deadline(uint64_t id) {
+    auto timer = loop_.add_timer(kPeerDeadline, [this, id] {
+        log_->warn("CNI connection closed: the other end neither says its request nor takes its "
+                   "answer");
+        connections_.erase(id);
+    });
+    if (timer) {
+        connections_.at(id)->deadline = std::move(*timer);
+    }
 }
 
 void CniServer::on_connect() {
     // All that wait, so that a burst gets on its way together.
     while (true) {
+        if (connections_.size() >= kMaxConnections) {
+            pause_listener();
+            return;
+        }
         UniqueFd fd(accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+        if (!fd && (errno == EINTR || errno == ECONNABORTED)) {
+            continue;
+        }
         if (!fd) {
+            if (errno != EAGAIN) {
+                log_->error("CNI connection: {}", std::strerror(errno));
+                pause_listener();
+            }
             return;
         }
         const uint64_t id = next_id_++;
@@ -115,6 +182,7 @@ void CniServer::on_connect() {
         }
         connection->source = std::move(*source);
         connections_.emplace(id, std::move(connection));
+        set_deadline(id);
         on_readable(id); // the request is there already, as a rule
     }
 }
@@ -124,7 +192,7 @@ void CniServer::on_readable(uint64_t id) {
     std::array<char, 16384> chunk{};
     while (true) {
         iovec part{chunk.data(), chunk.size()};
-        alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
+        alignas(cmsghdr) std::array<char, CMSG_SPACE(kMaxDescriptors * sizeof(int))> control{};
         msghdr message{};
         message.msg_iov = &part;
         message.msg_iovlen = 1;
@@ -140,12 +208,8 @@ void CniServer::on_readable(uint64_t id) {
             }
             return;
         }
-        if (const cmsghdr* rights = CMSG_FIRSTHDR(&message);
-            rights != nullptr && rights->cmsg_type == SCM_RIGHTS &&
-            rights->cmsg_len == CMSG_LEN(sizeof(int))) {
-            int netns = -1;
-            std::memcpy(&netns, CMSG_DATA(rights), sizeof netns);
-            connection.netns.reset(netns);
+        if (auto came = descriptors_of(message); !came.empty() && !connection.netns) {
+            connection.netns = std::move(came.front());
         }
         if (n == 0) { // gone before it had said everything
             connections_.erase(id);
@@ -163,6 +227,7 @@ void CniServer::on_readable(uint64_t id) {
         }
         if (connection.bytes.size() >= kHeaderSize + header.length) {
             connection.source = {};
+            connection.deadline = {};
             on_request(id);
             return;
         }
@@ -179,13 +244,7 @@ void CniServer::on_request(uint64_t id) {
     }
     connection.bytes = {};
     auto request = parse_request(*wire);
-    // Also of a configuration that is refused for another reason.
-    std::string version = request ? request->conf.version : std::string("0.1.0");
-    if (!request) {
-        if (const auto conf = parse_conf(wire->input)) {
-            version = conf->version;
-        }
-    }
+    const std::string version = request ? request->conf.version : version_of(wire->input);
     const std::string command(value_of(*wire, "CNI_COMMAND"));
     auto answer = [this, id, version, command, since = connection.since,
                    alive = std::weak_ptr(alive_)](const Outcome& outcome) {
@@ -211,6 +270,18 @@ void CniServer::on_request(uint64_t id) {
 void CniServer::dispatch(CniRequest request, UniqueFd netns, Answer answer) {
     if (netns && !netlink::is_netns(netns.get())) {
         netns.reset(); // the plain file that is left of a namespace's mount point
+    }
+    if (const auto id = netns ? netlink::netns_id(netns.get()) : fail(ErrorKind::NotFound, {});
+        id && *id == own_netns_) {
+        if (request.command == Command::Add || request.command == Command::Check) {
+            answer(tl::unexpected(CniError{Code::InvalidEnvironment,
+                                           "CNI_NETNS: " + request.netns +
+                                               " is the node's own network namespace, not a "
+                                               "container's",
+                                           {}}));
+            return;
+        }
+        netns.reset(); // nothing of a container is there to be removed
     }
     switch (request.command) {
     case Command::Add:
@@ -304,6 +375,7 @@ void CniServer::on_writable(uint64_t id) {
             return;
         }
         connection.source = std::move(*source);
+        set_deadline(id);
     }
 }
 

@@ -7,11 +7,13 @@
 
 #include "agent/api/pool.h"
 #include "agent/cni/attachments.h"
+#include "agent/netlink/netns.h"
 #include "base/event_loop.h"
 #include "base/log.h"
 #include "base/result.h"
 #include "base/unique_fd.h"
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -71,8 +73,12 @@ public:
 private:
     struct Connection;
 
-    CniServer(EventLoop& loop, ServerOptions options, std::unique_ptr<Attachments> attachments);
+    CniServer(EventLoop& loop, ServerOptions options, std::unique_ptr<Attachments> attachments,
+              netlink::NetnsId own_netns);
     Result<void> listen();
+    Result<void> watch_listener();
+    void pause_listener(); // for a moment
+    void set_deadline(uint64_t id);
     void on_connect();
     void on_readable(uint64_t id);
     void on_writable(uint64_t id);
@@ -88,8 +94,10 @@ private:
     log::Logger log_;
     std::unique_ptr<Attachments> attachments_;
     std::string not_ready_ = "the agent is starting";
+    netlink::NetnsId own_netns_; // the node's
     UniqueFd listener_;
     EventSource listener_source_;
+    EventSource pause_; // of the listener
     uint64_t next_id_ = 1;
     std::map<uint64_t, std::unique_ptr<Connection>> connections_;
     std::map<std::string, CommandStatistics, std::less<>> statistics_;
