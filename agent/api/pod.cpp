@@ -110,6 +110,25 @@ Result<Pod> Pod::from_json(const nlohmann::json& object) {
     return pod;
 }
 
+namespace {
+
+constexpr uint8_t kMulticastBit = 1; // of the first byte
+
+// "1c-0c-0a-00-00-01" and "1c0c.0a00.0001" are written too.
+std::string with_colons(std::string text) {
+    if (text.size() == 17 && text.find(':') == std::string::npos) {
+        std::replace(text.begin(), text.end(), '-', ':');
+    } else if (text.size() == 14 && text[4] == '.' && text[9] == '.') {
+        std::erase(text, '.');
+        for (size_t at = 10; at > 0; at -= 2) {
+            text.insert(at, ":");
+        }
+    }
+    return text;
+}
+
+} // namespace
+
 Result<NetworkRequest> network_request(const std::string& subject, const StringMap& annotations) {
     NetworkRequest request;
     Problems problems{subject, {}};
@@ -143,11 +162,16 @@ Result<NetworkRequest> network_request(const std::string& subject, const StringM
     }
     auto mac = annotations.find("cni.projectcalico.org/hwAddr");
     if (mac != annotations.end() && !mac->second.empty()) {
-        auto parsed = MacAddress::parse(mac->second);
-        if (parsed) {
+        const auto parsed = MacAddress::parse(with_colons(mac->second));
+        const bool none = parsed && *parsed == MacAddress{};
+        if (parsed && !none && (parsed->bytes[0] & kMulticastBit) == 0) {
             request.mac = *parsed;
         } else {
-            problems.add("annotation cni.projectcalico.org/hwAddr", parsed.error().message);
+            problems.add("annotation cni.projectcalico.org/hwAddr",
+                         parsed ? fmt::format("\"{}\": expected the address of one device, not a "
+                                              "multicast address or zero",
+                                              mac->second)
+                                : parsed.error().message);
         }
     }
     if (problems.first) {

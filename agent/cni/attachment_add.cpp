@@ -147,9 +147,9 @@ void Attachments::fresh_unless_held(const AddPtr& add) {
 
 // The same container again: the same answer, if everything is still there.
 void Attachments::repeat_add(const AddPtr& add) {
-    const Record& record = records_.at(add->interface);
-    device_worker_.post([this, add, endpoint = record.endpoint, alive = alive(), &loop = loop_] {
-        auto found = inspect_device(device_socket_, endpoint, add->netns.get());
+    const Record record = records_.at(add->interface);
+    device_worker_.post([this, add, record, alive = alive(), &loop = loop_] {
+        auto found = inspect_device(device_socket_, record.endpoint, record.mtu, add->netns.get());
         loop.post([this, add, alive, found = std::move(found)] {
             if (alive.expired()) {
                 return;
@@ -209,8 +209,8 @@ void Attachments::fresh_add(const AddPtr& add) {
         return;
     }
     // Calico's plugin gives IPv4 unless told otherwise, and IPv6 only when told to.
-    add->assign.offers = request.conf.type == "calico" ? std::vector{PoolOffer{Family::V4, {}}}
-                                                       : pools_.offers();
+    add->assign.offers =
+        request.conf.type == "calico" ? std::vector{PoolOffer{Family::V4, {}}} : pools_.offers();
     assigning_->push(add);
 }
 
@@ -347,7 +347,8 @@ void Attachments::finish_add(const AddPtr& add) {
     add->record.state = RecordState::Ready;
     Record& record = records_[add->interface] = add->record;
     if (auto saved = save(record); !saved) {
-        // The next start would take it for an ADD that was not finished, and the pod's network away.
+        // The next start would take it for an ADD that was not finished, and the pod's network
+        // away.
         undo_add(add, to_cni_error(saved.error().within("state of the endpoint")));
         return;
     }

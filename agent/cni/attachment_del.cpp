@@ -204,15 +204,15 @@ void Attachments::release_deleted(const std::string& interface, std::function<vo
         done();
         return;
     }
-    release_superseded(
-        interface, *old, [this, interface, before = all.size(), done = std::move(done)]() mutable {
-            const auto now = records_.find(interface);
-            if (now != records_.end() && now->second.superseded.size() < before) {
-                release_deleted(interface, std::move(done));
-            } else {
-                done();
-            }
-        });
+    release_superseded(interface, *old,
+                       [this, interface, before = all.size(), done = std::move(done)]() mutable {
+                           const auto now = records_.find(interface);
+                           if (now != records_.end() && now->second.superseded.size() < before) {
+                               release_deleted(interface, std::move(done));
+                           } else {
+                               done();
+                           }
+                       });
 }
 
 // A record whose container is gone stays for as long as it names something to give back.

@@ -262,9 +262,9 @@ size_t Attachments::count(RecordState state) const {
 }
 
 void Attachments::check(CniRequest request, UniqueFd netns, Answer answer) {
-    const Record* record = find(request.attachment);
-    if (record == nullptr || record->state != RecordState::Ready ||
-        record->endpoint.container_id != request.attachment.container_id) {
+    const Record* known = find(request.attachment);
+    if (known == nullptr || known->state != RecordState::Ready ||
+        known->endpoint.container_id != request.attachment.container_id) {
         answer(tl::unexpected(CniError{Code::UnknownContainer,
                                        "container " + request.attachment.text() +
                                            " is not attached to network " + request.conf.name,
@@ -276,8 +276,8 @@ void Attachments::check(CniRequest request, UniqueFd netns, Answer answer) {
             CniError{Code::InvalidConfig, "network configuration: CHECK needs prevResult", {}}));
         return;
     }
-    const auto endpoint = record->endpoint;
-    for (const IpAddress& address : endpoint.addresses) {
+    const Record record = *known;
+    for (const IpAddress& address : record.endpoint.addresses) {
         const auto& ips = request.conf.previous->ips;
         if (std::none_of(ips.begin(), ips.end(),
                          [&](const auto& ip) { return ip.address.address == address; })) {
@@ -288,8 +288,9 @@ void Attachments::check(CniRequest request, UniqueFd netns, Answer answer) {
     }
     auto shared_netns = std::make_shared<UniqueFd>(std::move(netns));
     device_worker_.post(
-        [this, endpoint, shared_netns, alive = alive(), answer = std::move(answer), &loop = loop_] {
-            auto found = inspect_device(device_socket_, endpoint, shared_netns->get());
+        [this, record, shared_netns, alive = alive(), answer = std::move(answer), &loop = loop_] {
+            auto found =
+                inspect_device(device_socket_, record.endpoint, record.mtu, shared_netns->get());
             loop.post([found = std::move(found), answer, alive] {
                 if (alive.expired()) {
                     return;

@@ -220,6 +220,10 @@ Result<void> compare_inside(std::vector<std::string>& differences,
         filter.family = family;
         filter.ifindex = link->ifindex;
         TRY_ASSIGN(const auto routes, list_routes(inside, filter));
+        if (std::none_of(routes.begin(), routes.end(),
+                         [&](const Route& r) { return r.destination == Cidr::host(gateway); })) {
+            differences.push_back(name + " has no route to " + gateway.text());
+        }
         if (std::none_of(routes.begin(), routes.end(), [&](const Route& r) {
                 return r.destination == all(family) && r.gateway == gateway;
             })) {
@@ -316,8 +320,9 @@ Result<void> connect_device(netlink::Socket& node, const DeviceSpec& spec, const
     return node.send(netlink::get_link(ids.host_ifindex));
 }
 
-Result<std::vector<std::string>>
-inspect_device(netlink::Socket& node, const dataplane::LocalEndpoint& endpoint, int netns) {
+Result<std::vector<std::string>> inspect_device(netlink::Socket& node,
+                                                const dataplane::LocalEndpoint& endpoint,
+                                                uint32_t mtu, int netns) {
     std::vector<std::string> differences;
     auto host = find_link(node, endpoint.interface);
     if (!host && host.error().kind != ErrorKind::NotFound) {
@@ -329,6 +334,10 @@ inspect_device(netlink::Socket& node, const dataplane::LocalEndpoint& endpoint, 
     }
     if (!host->up()) {
         differences.push_back(endpoint.interface + " is down");
+    }
+    if (host->mtu != mtu) {
+        differences.push_back(endpoint.interface + " has the MTU " + std::to_string(host->mtu) +
+                              ", not " + std::to_string(mtu));
     }
     compare_routes(differences, node, endpoint);
     if (netns < 0) {

@@ -59,9 +59,11 @@ std::vector<netlink::Message> host_routes(uint32_t host_ifindex,
                                           std::span<const IpAddress> addresses);
 
 // All differences between a pod's device and what connect_device() makes; empty: all is there. The
-// MTU is not among them: plugins that come after (tuning) may have another one set.
-Result<std::vector<std::string>>
-inspect_device(netlink::Socket& node, const dataplane::LocalEndpoint& endpoint, int netns);
+// MTU of the pod's end is not among them: plugins that come after (tuning) may have another one
+// set. mtu: of the host end.
+Result<std::vector<std::string>> inspect_device(netlink::Socket& node,
+                                                const dataplane::LocalEndpoint& endpoint,
+                                                uint32_t mtu, int netns);
 
 // The host end of a container's interface, told from inside its namespace: for containers that
 // nothing is recorded of (made by Calico's plugin, or before the state was lost). NotFound: no such

@@ -16,6 +16,7 @@
 #include <cstring>
 #include <tuple>
 #include <unistd.h>
+#include <utility>
 #include <vector>
 
 namespace manx::cni {
@@ -166,11 +167,15 @@ void CniServer::on_connect() {
         }
         if (!fd) {
             if (errno != EAGAIN) {
-                log_->error("CNI connection: {}", std::strerror(errno));
+                if (const auto why = fail_errno("CNI connection");
+                    !std::exchange(refusing_, true)) {
+                    log_->error("{}", why.value().text());
+                }
                 pause_listener();
             }
             return;
         }
+        refusing_ = false;
         const uint64_t id = next_id_++;
         auto connection = std::make_unique<Connection>();
         connection->fd = std::move(fd);

@@ -97,7 +97,8 @@ private:
     netlink::NetnsId own_netns_; // the node's
     UniqueFd listener_;
     EventSource listener_source_;
-    EventSource pause_; // of the listener
+    EventSource pause_;     // of the listener
+    bool refusing_ = false; // connections, as said in the log
     uint64_t next_id_ = 1;
     std::map<uint64_t, std::unique_ptr<Connection>> connections_;
     std::map<std::string, CommandStatistics, std::less<>> statistics_;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "agent/datastore/sqlite_store.h"
+#include "agent/netlink/link.h"
 #include "tests/cni/netns_fixture.h"
 #include "tests/cni/plugin_runner.h"
 #include "tests/cni/seed.h"
@@ -11,6 +12,7 @@
 
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <csignal>
@@ -144,6 +146,28 @@ protected:
             count += entry.path().extension() == ".json" ? 1 : 0;
         }
         return count;
+    }
+
+    PluginResult run(const std::string& command, const Sandbox& box) {
+        return run_plugin(call(command, box));
+    }
+
+    static bool on_node(const std::string& device) {
+        auto socket = netlink::Socket::open();
+        return socket && find_link(*socket, device).has_value();
+    }
+
+    static bool in_pod(const Sandbox& box, const std::string& device) {
+        auto socket = netlink::Socket::open_in(box.netns.get());
+        return socket && find_link(*socket, device).has_value();
+    }
+
+    static size_t devices() {
+        auto socket = netlink::Socket::open();
+        auto links = list_links(*socket);
+        return static_cast<size_t>(std::count_if(links->begin(), links->end(), [](const auto& l) {
+            return l.name.rfind("cali", 0) == 0;
+        }));
     }
 
     std::string folder_;

@@ -98,6 +98,25 @@ TEST(PodKind, RequestsByAnnotation) {
               "Pod a/b: annotation cni.projectcalico.org/ipAddrs: expected a JSON list of strings");
 }
 
+TEST(PodKind, HardwareAddressByAnnotation) {
+    const auto read = [](const char* text) {
+        return network_request("Pod a/b", {{"cni.projectcalico.org/hwAddr", text}});
+    };
+    for (const char* text : {"1c:0c:0a:b0:00:01", "1C-0C-0A-B0-00-01", "1c0c.0ab0.0001"}) {
+        const auto request = read(text);
+        ASSERT_TRUE(request) << request.error().text();
+        EXPECT_EQ(request->mac, *MacAddress::parse("1c:0c:0a:b0:00:01")) << text;
+    }
+    for (const char* text : {"01:00:5e:00:00:01", "00:00:00:00:00:00", "ff-ff-ff-ff-ff-ff",
+                             "1c:0c-0a:b0:00:01", "1c0c0ab0.0001.", "1c0c.0ab0.000"}) {
+        const auto request = read(text);
+        ASSERT_FALSE(request) << text;
+        EXPECT_EQ(request.error().kind, ErrorKind::ConfigInvalid);
+        EXPECT_NE(request.error().message.find("hwAddr"), std::string::npos);
+        EXPECT_NE(request.error().message.find(text), std::string::npos);
+    }
+}
+
 TEST(NodeKind, CoreAndCalicoViews) {
     json v3 = calico("Node", "n1",
                      {{"bgp", {{"ipv4Address", "10.0.0.5/24"}, {"asNumber", "64513"}}},
