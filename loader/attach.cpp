@@ -36,13 +36,25 @@ struct TcxLinkInfo {
 constexpr uint32_t kFilterHandle = 1;
 constexpr uint32_t kFilterPriority = 0x4d58;
 
-Result<uint32_t> link_ifindex(int fd, const std::string& path) {
+Result<TcxLinkInfo> link_info(int fd, const std::string& path) {
     TcxLinkInfo info{};
     uint32_t size = sizeof(info);
     if (bpf_obj_get_info_by_fd(fd, &info, &size) < 0) {
         return fail_errno("read link " + path);
     }
+    return info;
+}
+
+Result<uint32_t> link_ifindex(int fd, const std::string& path) {
+    TRY_ASSIGN(const TcxLinkInfo info, link_info(fd, path));
     return info.ifindex;
+}
+
+// 0: cannot be told.
+uint32_t program_id(int program_fd) {
+    bpf_prog_info info{};
+    uint32_t size = sizeof(info);
+    return bpf_obj_get_info_by_fd(program_fd, &info, &size) < 0 ? 0 : info.id;
 }
 
 bpf_attach_type tcx_type(manx_hook hook) {
@@ -138,6 +150,30 @@ Result<bool> update_tcx(const std::string& path, int program_fd) {
     return true;
 }
 
+Result<bool> has_tcx_link(const std::string& path, uint32_t ifindex, int program_fd) {
+    const UniqueFd link(bpf_obj_get(path.c_str()));
+    if (!link) {
+        return errno == ENOENT ? Result<bool>(false) : fail_errno("open link " + path);
+    }
+    TRY_ASSIGN(const TcxLinkInfo info, link_info(link.get(), path));
+    return info.ifindex == ifindex && info.program_id == program_id(program_fd);
+}
+
+Result<bool> remove_dead_link(const std::string& path) {
+    const UniqueFd link(bpf_obj_get(path.c_str()));
+    if (!link) {
+        return errno == ENOENT ? Result<bool>(true) : fail_errno("open link " + path);
+    }
+    TRY_ASSIGN(const uint32_t attached, link_ifindex(link.get(), path));
+    if (attached != 0) {
+        return false;
+    }
+    if (unlink(path.c_str()) < 0 && errno != ENOENT) {
+        return fail_errno("remove link " + path);
+    }
+    return true;
+}
+
 Result<void> detach_tcx(const std::string& path) {
     const UniqueFd link(bpf_obj_get(path.c_str()));
     if (!link) {
@@ -169,6 +205,19 @@ Result<void> attach_clsact(uint32_t ifindex, manx_hook hook, int program_fd) {
         return fail(ErrorKind::System, "attach " + where_text(ifindex, hook), -rc);
     }
     return {};
+}
+
+Result<bool> has_clsact_filter(uint32_t ifindex, manx_hook hook, int program_fd) {
+    const bpf_tc_hook where = clsact_hook(ifindex, hook);
+    bpf_tc_opts filter{};
+    filter.sz = sizeof(filter);
+    filter.handle = kFilterHandle;
+    filter.priority = kFilterPriority;
+    const int rc = bpf_tc_query(&where, &filter);
+    if (rc < 0 && rc != -ENOENT && rc != -EINVAL && rc != -ENODEV) {
+        return fail(ErrorKind::System, "look for " + where_text(ifindex, hook), -rc);
+    }
+    return rc == 0 && filter.prog_id == program_id(program_fd);
 }
 
 Result<void> detach_clsact(uint32_t ifindex, manx_hook hook) {

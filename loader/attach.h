@@ -26,12 +26,20 @@ Result<void> attach_tcx(const std::string& path, uint32_t ifindex, manx_hook hoo
 // Puts the program into the pinned link. False: the link's interface is gone.
 Result<bool> update_tcx(const std::string& path, int program_fd);
 
+// Whether the pinned link is on the interface, with this program.
+Result<bool> has_tcx_link(const std::string& path, uint32_t ifindex, int program_fd);
+// Removes the pin of a link whose interface is gone. False: it is alive, on a newer interface of
+// the same number perhaps, and stays.
+Result<bool> remove_dead_link(const std::string& path);
+
 // Takes the program off the device and removes the pin; no error where there is none. Removing the
 // pin alone would leave it there until the kernel gets round to freeing the link.
 Result<void> detach_tcx(const std::string& path);
 
 // Adds or atomically replaces our filter.
 Result<void> attach_clsact(uint32_t ifindex, manx_hook hook, int program_fd);
+// Whether our filter is there, with this program.
+Result<bool> has_clsact_filter(uint32_t ifindex, manx_hook hook, int program_fd);
 // No error where nothing is attached or the interface is gone.
 Result<void> detach_clsact(uint32_t ifindex, manx_hook hook);
 // Our filters on all interfaces of this network namespace.

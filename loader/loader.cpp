@@ -3,9 +3,11 @@
 
 #include "base/log.h"
 #include "loader/attach.h"
+#include "loader/expedite.h"
 #include "loader/netfilter.h"
 #include "loader/objects.h"
 #include "loader/pin.h"
+#include "loader/qdisc.h"
 #include "maps/reason.h"
 
 #include <bpf/bpf.h>
@@ -23,6 +25,9 @@
 #include <cstring>
 #include <fcntl.h>
 #include <filesystem>
+#include <mutex>
+#include <set>
+#include <span>
 #include <system_error>
 #include <unistd.h>
 #include <utility>
@@ -36,6 +41,9 @@ namespace {
 // Of a device.
 constexpr std::array kAllHooks{MANX_HOOK_FROM_WORKLOAD, MANX_HOOK_TO_WORKLOAD,
                                MANX_HOOK_FROM_UPLINK, MANX_HOOK_TO_UPLINK};
+
+constexpr std::array kWorkloadHooks{MANX_HOOK_FROM_WORKLOAD, MANX_HOOK_TO_WORKLOAD};
+constexpr std::array kUplinkHooks{MANX_HOOK_FROM_UPLINK, MANX_HOOK_TO_UPLINK};
 
 constexpr const char* kBuildPrefix = "build_";
 
@@ -108,12 +116,9 @@ struct Loader::State {
     FdTable maps;
     LoadedPrograms programs;
     bool tcx = false;
-    bool workloads_by_tcx = false;
-
-    [[nodiscard]] bool by_tcx(manx_hook hook) const {
-        return tcx &&
-               (workloads_by_tcx || hook == MANX_HOOK_FROM_UPLINK || hook == MANX_HOOK_TO_UPLINK);
-    }
+    // Devices with a clsact qdisc, from before a change to tcx: it may hold our filters.
+    std::mutex clsact_mutex;
+    std::set<uint32_t> clsact;
 
     [[nodiscard]] std::string link_path(uint32_t ifindex, manx_hook hook) const {
         return bpffs + "/links/" + link_name(ifindex, hook);
@@ -122,6 +127,8 @@ struct Loader::State {
     [[nodiscard]] bool judges_to_host() const {
         return programs.fds.contains(kHookPrograms.at(MANX_HOOK_TO_HOST));
     }
+
+    [[nodiscard]] std::string expedite_note() const { return bpffs + "/rcu_expedited"; }
 
     [[nodiscard]] int program(manx_hook hook) const {
         return programs.fds.at(kHookPrograms.at(hook)).get();
@@ -134,8 +141,10 @@ struct Loader::State {
     Result<void> start_expiry();
     Result<void> adopt_links();
     Result<void> forget_gone_uplinks();
+    void forget_gone_drops();
     void forget_drops(uint32_t ifindex, manx_hook hook);
-    Result<void> attach(uint32_t ifindex, manx_hook hook);
+    Result<void> attach(uint32_t ifindex, std::span<const manx_hook> hooks);
+    void leave_clsact(uint32_t ifindex, std::span<const manx_hook> hooks);
     Result<void> detach(uint32_t ifindex, manx_hook hook);
     Result<void> write_config(const manx_config& config);
     [[nodiscard]] Result<manx_config> read_config() const;
@@ -153,9 +162,13 @@ Result<void> Loader::State::open(const LoadOptions& options) {
     const bool netfilter = options.use_netfilter && has_netfilter_programs();
     TRY(adopt_or_load_programs(opened.all_adopted, netfilter));
     tcx = !options.force_clsact && has_tcx(program(MANX_HOOK_FROM_WORKLOAD));
-    workloads_by_tcx = options.workloads_by_tcx;
+    Expedite::recover(expedite_note());
+    if (tcx) {
+        TRY_ASSIGN(clsact, devices_with_clsact());
+    }
     TRY(start_expiry());
     TRY(adopt_links());
+    forget_gone_drops();
     return forget_gone_uplinks();
 }
 
@@ -248,7 +261,7 @@ Result<void> Loader::State::adopt_links() {
         TRY_ASSIGN(const bool alive, update_tcx(path, program(hook)));
         if (!alive) {
             TRY(remove_pin(path));
-        } else if (!by_tcx(hook)) {
+        } else if (!tcx) {
             // Asked to use clsact: first the filter, then the link goes, so that there is no gap.
             TRY(attach_clsact(ifindex, hook, program(hook)));
             TRY(detach_tcx(path));
@@ -278,15 +291,38 @@ Result<void> Loader::State::forget_gone_uplinks() {
     return {};
 }
 
-Result<void> Loader::State::attach(uint32_t ifindex, manx_hook hook) {
-    if (!by_tcx(hook)) {
-        return attach_clsact(ifindex, hook, program(hook));
+Result<void> Loader::State::attach(uint32_t ifindex, std::span<const manx_hook> hooks) {
+    if (!tcx) {
+        for (const manx_hook hook : hooks) {
+            TRY(attach_clsact(ifindex, hook, program(hook)));
+        }
+        return {};
     }
-    TRY(attach_tcx(link_path(ifindex, hook), ifindex, hook, program(hook)));
-    // Of an earlier process that was told to use clsact. tcx runs first and ends the hook, so both
-    // at once did no harm.
-    (void)detach_clsact(ifindex, hook);
+    {
+        const Expedite expedite(expedite_note());
+        for (const manx_hook hook : hooks) {
+            TRY(attach_tcx(link_path(ifindex, hook), ifindex, hook, program(hook)));
+        }
+    }
+    leave_clsact(ifindex, hooks);
     return {};
+}
+
+// Filters of an earlier process that was told to use clsact, or knew no better. tcx runs first and
+// ends the hook, so both at once did no harm.
+void Loader::State::leave_clsact(uint32_t ifindex, std::span<const manx_hook> hooks) {
+    {
+        const std::lock_guard lock(clsact_mutex);
+        if (clsact.erase(ifindex) == 0) {
+            return;
+        }
+    }
+    for (const manx_hook hook : hooks) {
+        (void)detach_clsact(ifindex, hook);
+    }
+    if (auto removed = remove_empty_clsact(ifindex); !removed) {
+        log::get("loader")->warn("{}", removed.error().text());
+    }
 }
 
 Result<void> Loader::State::detach(uint32_t ifindex, manx_hook hook) {
@@ -304,6 +340,26 @@ void Loader::State::forget_drops(uint32_t ifindex, manx_hook hook) {
         const manx_counter_key key{
             .ifindex = ifindex, .hook = static_cast<uint16_t>(hook), .reason = reason};
         (void)bpf_map_delete_elem(maps.at("manx_counters").get(), &key); // most are not there
+    }
+}
+
+void Loader::State::forget_gone_drops() {
+    const int fd = maps.at("manx_counters").get();
+    std::set<uint32_t> counted;
+    manx_counter_key key{};
+    manx_counter_key next{};
+    const manx_counter_key* at = nullptr;
+    while (bpf_map_get_next_key(fd, at, &next) == 0) {
+        key = next;
+        at = &key;
+        counted.insert(key.ifindex);
+    }
+    for (const uint32_t ifindex : counted) {
+        if (!interface_exists(ifindex)) {
+            for (const manx_hook hook : kAllHooks) {
+                forget_drops(ifindex, hook);
+            }
+        }
     }
 }
 
@@ -325,14 +381,36 @@ Result<Loader> Loader::open(const std::string& bpffs, const LoadOptions& options
 
 Result<void> Loader::attach_workload(uint32_t ifindex) {
     TRY(check_ethernet(ifindex));
-    TRY(state_->attach(ifindex, MANX_HOOK_FROM_WORKLOAD));
-    return state_->attach(ifindex, MANX_HOOK_TO_WORKLOAD);
+    return state_->attach(ifindex, kWorkloadHooks);
+}
+
+Result<std::vector<std::string>> Loader::missing_of_workload(uint32_t ifindex) const {
+    std::vector<std::string> missing;
+    for (const manx_hook hook : kWorkloadHooks) {
+        const int program = state_->program(hook);
+        TRY_ASSIGN(const bool there,
+                   state_->tcx ? has_tcx_link(state_->link_path(ifindex, hook), ifindex, program)
+                               : has_clsact_filter(ifindex, hook, program));
+        if (!there) {
+            missing.emplace_back(kHookPrograms.at(hook));
+        }
+    }
+    return missing;
+}
+
+Result<void> Loader::clean_up_workload(uint32_t ifindex) {
+    for (const manx_hook hook : kWorkloadHooks) {
+        TRY_ASSIGN(const bool gone, remove_dead_link(state_->link_path(ifindex, hook)));
+        if (gone && !interface_exists(ifindex)) {
+            state_->forget_drops(ifindex, hook);
+        }
+    }
+    return {};
 }
 
 Result<void> Loader::attach_uplink(uint32_t ifindex) {
     TRY(check_ethernet(ifindex));
-    TRY(state_->attach(ifindex, MANX_HOOK_FROM_UPLINK));
-    TRY(state_->attach(ifindex, MANX_HOOK_TO_UPLINK));
+    TRY(state_->attach(ifindex, kUplinkHooks));
     const manx_uplink uplink{};
     if (bpf_map_update_elem(state_->maps.at("manx_uplinks").get(), &ifindex, &uplink, BPF_ANY) <
         0) {
@@ -343,6 +421,7 @@ Result<void> Loader::attach_uplink(uint32_t ifindex) {
 
 Result<void> Loader::detach(uint32_t ifindex) {
     (void)bpf_map_delete_elem(state_->maps.at("manx_uplinks").get(), &ifindex); // if it is one
+    const Expedite expedite(state_->expedite_note());
     for (const manx_hook hook : kAllHooks) {
         TRY(state_->detach(ifindex, hook));
     }
@@ -372,8 +451,11 @@ Result<std::vector<Attachment>> Loader::attachments() const {
 
 Result<void> Loader::remove_all() {
     TRY_ASSIGN(const std::vector<Attachment> attached, attachments());
-    for (const Attachment& one : attached) {
-        TRY(state_->detach(one.ifindex, one.hook));
+    {
+        const Expedite expedite(state_->expedite_note());
+        for (const Attachment& one : attached) {
+            TRY(state_->detach(one.ifindex, one.hook));
+        }
     }
     TRY(detach_clsact_everywhere());
     TRY(detach_to_host(state_->bpffs + "/links"));

@@ -7,10 +7,10 @@
 //
 // Pins: <bpffs>/maps/<map>, <bpffs>/progs/<program>, <bpffs>/links/<ifindex>_<hook> and
 // links/to_host4, to_host6; the empty folder <bpffs>/build_<id> names the build whose programs are
-// pinned.
+// pinned, <bpffs>/rcu_expedited is the note of loader/expedite.h.
 //
-// Threading: one thread at a time. Two processes on one bpffs are not supported at a time, one
-// after the other is.
+// Threading: one thread at a time, but for what says otherwise. Two processes on one bpffs are not
+// supported at a time, one after the other is.
 #pragma once
 
 #include "base/result.h"
@@ -62,8 +62,14 @@ public:
     Loader& operator=(const Loader&) = delete;
     ~Loader();
 
-    // Both hooks of the host side of a workload's veth. Idempotent.
+    // Both hooks of the host side of a workload's veth. Idempotent. This and the next two: from any
+    // thread, one at a time per interface; they wait for the kernel's network lock.
     Result<void> attach_workload(uint32_t ifindex);
+    // Names of the programs that are not where attach_workload() has put them.
+    [[nodiscard]] Result<std::vector<std::string>> missing_of_workload(uint32_t ifindex) const;
+    // After the device is gone, and its programs with it: its links' pins and drop counters.
+    // Nothing of a newer interface that has got the number is touched.
+    Result<void> clean_up_workload(uint32_t ifindex);
     // Both hooks of an uplink, which must be an Ethernet device. From then on flows may be
     // redirected out of it. Idempotent.
     Result<void> attach_uplink(uint32_t ifindex);

@@ -32,10 +32,6 @@ struct LoadOptions {
     bool force_clsact = false;
     // False: go without the netfilter program, as on a kernel before Linux 6.4.
     bool use_netfilter = true;
-    // Workloads come and go, and each tcx attach or detach waits for an RCU grace period under the
-    // kernel's network lock: four of them per pod were 30 of 43 ms of a CNI ADD, and 1.4 of 1.7 s
-    // of fifty at once. So tcx is for uplinks, whose links are few and outlive everything.
-    bool workloads_by_tcx = false;
 };
 
 } // namespace manx::loader

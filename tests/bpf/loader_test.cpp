@@ -9,6 +9,7 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <stdexcept>
@@ -31,7 +32,6 @@ LoadOptions small() {
     options.sizes.ports = 1024;
     options.sizes.rules = 64;
     options.sizes.events = 4096;
-    options.workloads_by_tcx = true;
     return options;
 }
 
@@ -243,18 +243,118 @@ TEST_F(LoaderTest, RefusesAnInterfaceWithoutEthernet) {
     EXPECT_NE(attached.error().message.find("not Ethernet"), std::string::npos);
 }
 
-TEST_F(LoaderTest, WorkloadsByFiltersUplinksByLinksUnlessToldOtherwise) {
+std::string qdiscs(const std::string& device) {
+    return must_run("tc qdisc show dev " + device);
+}
+
+TEST_F(LoaderTest, GoesFromClsactToTcxWithoutAGap) {
     LoadOptions options = small();
-    options.workloads_by_tcx = false;
-    Loader loader = open(options);
+    options.force_clsact = true;
+    {
+        Loader loader = open(options);
+        EXPECT_FALSE(loader.uses_tcx());
+        ASSERT_OK(loader.attach_workload(ifindex_));
+        ASSERT_OK(loader.attach_uplink(ifindex_of("eth0")));
+        EXPECT_TRUE(loader.missing_of_workload(ifindex_)->empty());
+    }
+    must_run("tc filter add dev eth0 ingress prio 7 bpf da pinned " + kBpffs +
+             "/progs/tc_expiry"); // somebody else's
+    Loader loader = open();
+    if (!loader.uses_tcx()) {
+        GTEST_SKIP() << "the kernel has no tcx";
+    }
+    // Until it is attached by links, the filter stays.
+    EXPECT_NE(must_run("tc filter show dev cali0 ingress").find("tc_from_w"), std::string::npos);
+    EXPECT_EQ(loader.missing_of_workload(ifindex_)->size(), 2U);
     ASSERT_OK(loader.attach_workload(ifindex_));
     ASSERT_OK(loader.attach_uplink(ifindex_of("eth0")));
-    EXPECT_NE(must_run("tc filter show dev cali0 ingress").find("tc_from_w"), std::string::npos);
-    EXPECT_NE(must_run("tc filter show dev cali0 egress").find("tc_to_w"), std::string::npos);
-    EXPECT_EQ(loader.attachments()->size(), loader.uses_tcx() ? 2U : 0U);
+    EXPECT_TRUE(loader.missing_of_workload(ifindex_)->empty());
+    EXPECT_EQ(attached_programs(ifindex_), 1U);
+    EXPECT_EQ(qdiscs("cali0").find("clsact"), std::string::npos) << qdiscs("cali0");
+    EXPECT_NE(qdiscs("eth0").find("clsact"), std::string::npos);
+    const std::string left = must_run("tc filter show dev eth0 ingress");
+    EXPECT_NE(left.find("tc_expiry"), std::string::npos);
+    EXPECT_EQ(left.find("tc_from_u"), std::string::npos);
+    must_run("tc qdisc add dev cali0 ingress"); // as a shaper does: the place is free
     ASSERT_OK(loader.remove_all());
-    EXPECT_EQ(must_run("tc filter show dev cali0 ingress").find("tc_from_w"), std::string::npos);
-    EXPECT_EQ(must_run("tc filter show dev cali0 egress").find("tc_to_w"), std::string::npos);
+    EXPECT_NE(qdiscs("eth0").find("clsact"), std::string::npos);
+}
+
+TEST_F(LoaderTest, TellsWhatIsMissing) {
+    for (const bool clsact : {false, true}) {
+        LoadOptions options = small();
+        options.force_clsact = clsact;
+        Loader loader = open(options);
+        EXPECT_EQ(loader.missing_of_workload(ifindex_)->size(), 2U);
+        ASSERT_OK(loader.attach_workload(ifindex_));
+        EXPECT_TRUE(loader.missing_of_workload(ifindex_)->empty());
+        if (loader.uses_tcx()) {
+            must_run("bpftool link detach pinned " + kBpffs + "/links/" + std::to_string(ifindex_) +
+                     "_to_workload");
+            EXPECT_EQ(*loader.missing_of_workload(ifindex_),
+                      std::vector<std::string>{"tc_to_workload"});
+        } else {
+            must_run("tc qdisc del dev cali0 clsact");
+            EXPECT_EQ(loader.missing_of_workload(ifindex_)->size(), 2U);
+        }
+        ASSERT_OK(loader.attach_workload(ifindex_));
+        EXPECT_TRUE(loader.missing_of_workload(ifindex_)->empty());
+        ASSERT_OK(loader.detach(ifindex_));
+    }
+}
+
+TEST_F(LoaderTest, CleansUpAfterAGoneDeviceOnly) {
+    Loader loader = open();
+    ASSERT_OK(loader.attach_workload(ifindex_));
+    const manx_counter_key key{.ifindex = ifindex_, .hook = MANX_HOOK_TO_WORKLOAD, .reason = 40};
+    auto counters = *loader.per_cpu_map(maps::kCounters);
+    const std::string fill = "bpftool map update pinned " + kBpffs + "/maps/manx_counters key hex";
+    std::string hex;
+    for (size_t i = 0; i < sizeof(key); i++) {
+        std::array<char, 4> byte{};
+        std::snprintf(byte.data(), byte.size(), " %02x",
+                      reinterpret_cast<const unsigned char*>(&key)[i]);
+        hex += byte.data();
+    }
+    std::string zeros;
+    for (int i = 0; i < 16; i++) {
+        zeros += " 01";
+    }
+    must_run(fill + hex + " value hex" + zeros);
+    // The number is another device's by now: nothing of it is touched.
+    ASSERT_OK(loader.clean_up_workload(ifindex_));
+    EXPECT_TRUE(loader.missing_of_workload(ifindex_)->empty());
+    EXPECT_TRUE(*counters.lookup(key));
+    must_run("ip link del cali0");
+    ASSERT_OK(loader.clean_up_workload(ifindex_));
+    EXPECT_TRUE(loader.attachments()->empty());
+    EXPECT_FALSE(*counters.lookup(key));
+    must_run(fill + hex + " value hex" + zeros);
+    const Loader again = open(); // and what went while nobody looked
+    EXPECT_FALSE(*counters.lookup(key));
+}
+
+TEST_F(LoaderTest, GracePeriodsAreShortOnlyForTheMoment) {
+    const std::string setting = "/sys/kernel/rcu_expedited";
+    const std::string before = must_run("cat " + setting);
+    Loader loader = open();
+    ASSERT_OK(loader.attach_workload(ifindex_));
+    EXPECT_EQ(must_run("cat " + setting), before);
+    EXPECT_FALSE(std::filesystem::exists(kBpffs + "/rcu_expedited"));
+    if (access(setting.c_str(), W_OK) != 0) {
+        GTEST_SKIP() << setting << " is not writable";
+    }
+    // As a process leaves it that is killed in between.
+    must_run("mkdir " + kBpffs + "/rcu_expedited && echo 1 > " + setting);
+    const Loader again = open();
+    EXPECT_EQ(must_run("cat " + setting), "0\n");
+    EXPECT_FALSE(std::filesystem::exists(kBpffs + "/rcu_expedited"));
+    // What an administrator has switched on stays on.
+    must_run("echo 1 > " + setting);
+    ASSERT_OK(loader.detach(ifindex_));
+    ASSERT_OK(loader.attach_workload(ifindex_));
+    EXPECT_EQ(must_run("cat " + setting), "1\n");
+    must_run("echo 0 > " + setting);
 }
 
 TEST_F(LoaderTest, RemoveAllLeavesNothing) {

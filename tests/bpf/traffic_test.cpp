@@ -15,7 +15,6 @@ class TrafficTest : public Traffic, public testing::WithParamInterface<bool> {
 protected:
     void SetUp() override {
         options_.force_clsact = GetParam();
-        options_.workloads_by_tcx = !GetParam();
         Traffic::SetUp();
         if (!GetParam() && !loader_->uses_tcx()) {
             GTEST_SKIP() << "the kernel has no tcx";
