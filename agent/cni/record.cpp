@@ -52,7 +52,8 @@ json render_endpoint(const dataplane::LocalEndpoint& e) {
             {"serviceAccount", e.service_account},
             {"namedPorts", std::move(ports)},
             {"anySource", e.any_source},
-            {"redirectHost", e.redirect_host}};
+            {"redirectHost", e.redirect_host},
+            {"byStack", e.by_stack}};
 }
 
 Result<dataplane::LocalEndpoint> parse_endpoint(const json& object) {
@@ -80,6 +81,7 @@ Result<dataplane::LocalEndpoint> parse_endpoint(const json& object) {
     }
     e.any_source = object.at("anySource").get<bool>();
     e.redirect_host = object.at("redirectHost").get<bool>();
+    e.by_stack = object.value("byStack", false); // earlier versions did not know it
     return e;
 }
 

@@ -11,7 +11,7 @@
 #include <linux/pkt_cls.h>
 
 #define CONTEXT	     struct __sk_buff
-#define VERDICT_PASS TC_ACT_OK
+#define VERDICT_PASS (HOOK == MANX_HOOK_FROM_WORKLOAD ? TC_ACT_UNSPEC : TC_ACT_OK)
 #define VERDICT_DROP TC_ACT_SHOT
 
 /* Where the IP header is. */

@@ -20,7 +20,10 @@ static __always_inline void count(CONTEXT *ctx, __u32 reason)
 	}
 }
 
-/* The packet stays with the kernel, and no other program is to look at it. */
+/*
+ * The packet stays with the kernel, and no other program is to look at it. What a workload sends
+ * goes on to the filters of its device all the same: they are its shaper's.
+ */
 static __always_inline int pass(CONTEXT *ctx, __u32 reason)
 {
 	count(ctx, reason);

@@ -79,7 +79,9 @@ static __always_inline void FN(resolve_one)(struct __sk_buff *ctx, const PACKET 
 		way->in_ifindex = src ? src->ifindex : 0;
 	if (!(flow->flags & MANX_FLOW_BY_SLOT) || dst)
 		back->in_ifindex = dst ? dst->ifindex : 0;
-	if (flow->flags & MANX_FLOW_BY_STACK) {
+	/* Both ways, so that the stack's own tracking of connections sees all of it. */
+	if ((flow->flags & MANX_FLOW_BY_STACK) || (src && (src->flags & MANX_EP_BY_STACK)) ||
+	    (dst && (dst->flags & MANX_EP_BY_STACK))) {
 		way->kind = MANX_WAY_STACK;
 		back->kind = MANX_WAY_STACK;
 		return;
@@ -103,9 +105,13 @@ static __always_inline void FN(resolve_one)(struct __sk_buff *ctx, const PACKET 
 		back->kind = MANX_WAY_UNKNOWN;
 }
 
-static __noinline int FN(resolve)(struct __sk_buff *ctx, const PACKET *p,
-				  const struct FN(parties) * who, __u32 forward,
-				  struct manx_flow *flow)
+/*
+ * Used: else clang, which sees that nobody looks at the result, leaves what it likes in r0, and the
+ * verifier refuses a pointer to the stack.
+ */
+static __noinline __attribute__((used)) int FN(resolve)(struct __sk_buff *ctx, const PACKET *p,
+							const struct FN(parties) * who,
+							__u32 forward, struct manx_flow *flow)
 {
 	__u32 flags = who->dst_class.flags;
 

@@ -217,6 +217,28 @@ TEST_P(FlowTest, RedirectToTheHostSideWhereAsked) {
     leaves(kCaliB, packet, TC_ACT_OK, MANX_PASS_FROM_STACK, kCaliA, out.mark);
 }
 
+TEST_P(FlowTest, AShapedWorkloadsFlowsGoByTheStackBothWays) {
+    connect(1000, 80); // before there is a shaper
+    Workload workload = b();
+    workload.flags = MANX_EP_REDIRECT_HOST | MANX_EP_BY_STACK;
+    node_.put(workload);
+    ASSERT_TRUE(node_.loader().bump_epoch());
+    to_stack(kCaliA, between(at().a, at().b, tcp(1000, 80)));
+    to_stack(kCaliB, between(at().b, at().a, tcp(80, 1000)));
+    to_stack(kCaliA, between(at().a, at().b, udp(1, 2)));
+    to_stack(kCaliB, between(at().b, at().a, udp(2, 1)));
+    leaves(kCaliB, between(at().a, at().b, udp(1, 2)), TC_ACT_OK, MANX_PASS_FROM_STACK, kCaliA,
+           MANX_MARK_APPROVED);
+    to_stack(kCaliB, between(at().b, at().remote, udp(1, 2)));
+    to_stack(kUplink, between(at().remote, at().b, udp(2, 1)));
+    to_stack(kUplink, between(at().remote, at().b, udp(3, 4)));
+    to_network(kCaliA, between(at().a, at().remote, udp(1, 2))); // others' do not
+    node_.put(b());
+    ASSERT_TRUE(node_.loader().bump_epoch());
+    to_peer(kCaliA, between(at().a, at().b, tcp(1000, 80)), kMacB);
+    to_network(kCaliB, between(at().b, at().remote, udp(1, 2)));
+}
+
 TEST_P(FlowTest, LastHopIsTheStacks) {
     to_stack(kCaliA, eth() / ip(at().a, at().b).with_hops(1) / udp(1, 2), MANX_PASS_SLOW_PATH);
     to_stack(kCaliA, eth() / ip(at().a, at().remote).with_hops(1) / udp(1, 2), MANX_PASS_SLOW_PATH);
@@ -246,7 +268,7 @@ TEST_P(FlowTest, LongerThanTheMtuIsTheStacks) {
     const Packet large = between(at().a, at().remote, tcp(5, 6)) / payload(3000);
     expect(MANX_HOOK_FROM_WORKLOAD, large, TC_ACT_REDIRECT, MANX_PASS_REDIRECT_NEIGH,
            {.ifindex = kCaliA, .gso_size = 1300});
-    expect(MANX_HOOK_FROM_WORKLOAD, large, TC_ACT_OK, MANX_PASS_SLOW_PATH,
+    expect(MANX_HOOK_FROM_WORKLOAD, large, TC_ACT_UNSPEC, MANX_PASS_SLOW_PATH,
            {.ifindex = kCaliA, .gso_size = 1390});
 }
 

@@ -67,6 +67,11 @@ protected:
         return from(ifindex, packet, TC_ACT_SHOT, reason);
     }
 
+    // What a workload sends goes on to its device's filters; what the network sends stops here.
+    static int passed(uint32_t ifindex) {
+        return ifindex == harness::kUplink ? TC_ACT_OK : TC_ACT_UNSPEC;
+    }
+
     // Into a local workload's device, rewritten.
     void to_peer(uint32_t ifindex, const harness::Packet& packet, const MacAddress& mac) {
         const harness::Outcome out =
@@ -86,7 +91,7 @@ protected:
     // To the host stack, approved and unchanged.
     void to_stack(uint32_t ifindex, const harness::Packet& packet,
                   manx_reason reason = MANX_PASS_TO_STACK) {
-        const harness::Outcome out = from(ifindex, packet, TC_ACT_OK, reason);
+        const harness::Outcome out = from(ifindex, packet, passed(ifindex), reason);
         EXPECT_EQ(harness::hex(out.packet), harness::hex(packet.bytes()));
         EXPECT_EQ(out.mark & MANX_MARK_KIND, MANX_MARK_APPROVED);
     }

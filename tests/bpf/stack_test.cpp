@@ -27,8 +27,8 @@ protected:
 
     // What a sends to the service's address; more: of its mark.
     void defer(const Layer& transport, uint32_t more = 0) {
-        const Outcome out =
-            from(kCaliA, between(at().a, at().service, transport), TC_ACT_OK, MANX_PASS_DEFERRED);
+        const Outcome out = from(kCaliA, between(at().a, at().service, transport), TC_ACT_UNSPEC,
+                                 MANX_PASS_DEFERRED);
         EXPECT_EQ(out.mark, deferred(1) | more);
     }
 };

@@ -95,13 +95,13 @@ TEST_P(WireTest, FragmentsToAServiceAreDeferred) {
     from(kCaliA,
          eth() / ip(at().a, at().service).with_fragment(5, 32, false).with_protocol(17) /
              payload(9),
-         TC_ACT_OK, MANX_PASS_DEFERRED);
+         TC_ACT_UNSPEC, MANX_PASS_DEFERRED);
 }
 
 TEST_P(WireTest, ArpAndOthers) {
     Eth arp;
     arp.type = 0x0806;
-    from(kCaliA, Packet(arp) / payload(28), TC_ACT_OK, MANX_PASS_ARP);
+    from(kCaliA, Packet(arp) / payload(28), TC_ACT_UNSPEC, MANX_PASS_ARP);
     from(kUplink, Packet(arp) / payload(28), TC_ACT_UNSPEC, MANX_PASS_NOT_OURS);
     drop(kCaliA, eth() / payload(40), MANX_DROP_UNKNOWN_PROTOCOL);
     leaves(kCaliA, Packet(arp) / payload(28), TC_ACT_OK, MANX_PASS_ARP, 0);
@@ -144,10 +144,10 @@ TEST_P(Wire6Test, ExtensionHeadersAreWalked) {
 
 TEST_P(Wire6Test, NeighborDiscoveryAndListenerReports) {
     Ip solicitation = ip("fe80::1", "ff02::1:ff00:1").with_hops(255);
-    from(kCaliA, eth() / solicitation / icmp(135, 0) / payload(20), TC_ACT_OK,
+    from(kCaliA, eth() / solicitation / icmp(135, 0) / payload(20), TC_ACT_UNSPEC,
          MANX_PASS_NEIGHBOR_DISCOVERY);
     from(kCaliA, eth() / ip("::", "ff02::16").with_options() / icmp(143, 0) / payload(20),
-         TC_ACT_OK, MANX_PASS_NEIGHBOR_DISCOVERY);
+         TC_ACT_UNSPEC, MANX_PASS_NEIGHBOR_DISCOVERY);
     from(kUplink, eth() / solicitation / icmp(135, 0) / payload(20), TC_ACT_UNSPEC,
          MANX_PASS_NOT_OURS);
     leaves(kCaliA, eth() / solicitation / icmp(136, 0) / payload(20), TC_ACT_OK,
