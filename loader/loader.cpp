@@ -359,6 +359,7 @@ void Loader::State::forget_gone_drops() {
             for (const manx_hook hook : kAllHooks) {
                 forget_drops(ifindex, hook);
             }
+            forget_drops(ifindex, MANX_HOOK_TO_HOST);
         }
     }
 }
@@ -404,6 +405,9 @@ Result<void> Loader::clean_up_workload(uint32_t ifindex) {
         if (gone && !interface_exists(ifindex)) {
             state_->forget_drops(ifindex, hook);
         }
+    }
+    if (!interface_exists(ifindex)) {
+        state_->forget_drops(ifindex, MANX_HOOK_TO_HOST);
     }
     return {};
 }

@@ -216,10 +216,17 @@ private:
                 report_network_state();
             }
         };
-        handler.workload_changed = [this](uint32_t ifindex) { cni_->workload_changed(ifindex); };
+        handler.workload_routes = [this](uint32_t ifindex) { cni_->workload_routes(ifindex); };
+        handler.workload_hooks = [this](uint32_t ifindex) { cni_->workload_hooks(ifindex); };
+        handler.workload_state = [this](uint32_t ifindex, bool up) {
+            cni_->workload_state(ifindex, up);
+        };
+        handler.workload_gone = [this](uint32_t ifindex) { cni_->workload_gone(ifindex); };
+        handler.workloads_unknown = [this] { cni_->look_after_all(); };
         TRY_ASSIGN(links_,
                    dataplane::HostLinks::create(loop_, config_.uplinks, std::move(handler)));
         update_mtu();
+        cni_->look_after_all(); // events tell of changes from here on
         return {};
     }
 

@@ -27,11 +27,22 @@ bool names_services(const calc::TableUpdate& update) {
 
 } // namespace
 
-void Enforcer::enforce(const dataplane::LocalEndpoint& endpoint, Done done) {
-    if (auto attached = loader_.attach_workload(endpoint.ifindex); !attached) {
-        done(Unexpected(attached.error().within("device " + endpoint.interface)));
-        return;
+Result<void> Enforcer::prepare(uint32_t ifindex) {
+    return loader_.attach_workload(ifindex);
+}
+
+Result<std::vector<std::string>> Enforcer::missing_programs(uint32_t ifindex) {
+    return loader_.missing_of_workload(ifindex);
+}
+
+void Enforcer::clean_up(uint32_t ifindex) {
+    if (auto cleaned = loader_.clean_up_workload(ifindex); !cleaned) {
+        logger()->warn("something stays of a device that is gone ifindex={} reason=\"{}\"", ifindex,
+                       cleaned.error().text());
     }
+}
+
+void Enforcer::enforce(const dataplane::LocalEndpoint& endpoint, Done done) {
     endpoints_[endpoint.interface] = endpoint;
     calculator_.upsert_local(endpoint);
     endpoints_changed_ = true;
@@ -53,23 +64,14 @@ void Enforcer::flush_soon() {
     });
 }
 
-void Enforcer::forget(const std::string& interface, uint32_t ifindex) {
-    if (auto found = endpoints_.find(interface); found != endpoints_.end()) {
-        ifindex = found->second.ifindex;
-        calculator_.remove_local(interface);
-        endpoints_.erase(found);
-        endpoints_changed_ = true;
-        if (complete_) {
-            flush();
-        }
-    }
-    if (ifindex == 0) {
+void Enforcer::forget(const std::string& interface) {
+    if (endpoints_.erase(interface) == 0) {
         return;
     }
-    if (auto detached = loader_.detach(ifindex); !detached) {
-        log::get("enforcer")
-            ->warn("programs stay on a device that goes device={} reason=\"{}\"", interface,
-                   detached.error().text());
+    calculator_.remove_local(interface);
+    endpoints_changed_ = true;
+    if (complete_) {
+        flush();
     }
 }
 

@@ -3,11 +3,12 @@
 // the policy calculator, and writes its result into the tables.
 //
 // An endpoint is enforced when both of its hooks are attached and its addresses, classes and
-// policy are in the tables. Programs come first: a device with programs and without a table entry
-// drops everything, so there is no moment without policy. Nothing is written before the first
-// complete snapshot of the datastore; what an earlier agent wrote stays in force until then.
+// policy are in the tables. Programs come first and go last, with the device: one with programs and
+// without a table entry drops everything, so there is no moment without policy. Nothing is written
+// before the first complete snapshot of the datastore; what an earlier agent wrote stays in force
+// until then.
 //
-// Threading: the loop's thread.
+// Threading: the loop's thread, but for what the sink says is called on a worker.
 #pragma once
 
 #include "agent/calc/policy_calculator.h"
@@ -30,8 +31,11 @@ public:
         : loop_(loop), loader_(loader), tables_(tables), calculator_({.node_name = node_name}),
           cut_flows_(cut_flows) {}
 
+    Result<void> prepare(uint32_t ifindex) override;
+    Result<std::vector<std::string>> missing_programs(uint32_t ifindex) override;
+    void clean_up(uint32_t ifindex) override;
     void enforce(const dataplane::LocalEndpoint& endpoint, Done done) override;
-    void forget(const std::string& interface, uint32_t ifindex) override;
+    void forget(const std::string& interface) override;
 
     [[nodiscard]] calc::PolicyCalculator& calculator() { return calculator_; }
 

@@ -150,6 +150,9 @@ void Attachments::repeat_add(const AddPtr& add) {
     const Record record = records_.at(add->interface);
     device_worker_.post([this, add, record, alive = alive(), &loop = loop_] {
         auto found = inspect_device(device_socket_, record.endpoint, record.mtu, add->netns.get());
+        if (auto prepared = keep_programs(sink_, record.endpoint); !prepared) {
+            found = Unexpected(prepared.error());
+        }
         loop.post([this, add, alive, found = std::move(found)] {
             if (alive.expired()) {
                 return;
@@ -238,6 +241,11 @@ void Attachments::on_assigned(const AddPtr& add, Result<Workload> workload) {
     add->device.allow_ip_forwarding = add->request.conf.allow_ip_forwarding;
     device_worker_.post([this, add, alive = alive(), &loop = loop_] {
         auto ids = make_device(device_socket_, add->device);
+        if (ids) {
+            if (auto prepared = sink_.prepare(ids->host_ifindex); !prepared) {
+                ids = Unexpected(prepared.error().within("device " + add->interface));
+            }
+        }
         loop.post([this, add, alive, ids = std::move(ids)]() mutable {
             if (!alive.expired()) {
                 on_made(add, std::move(ids));

@@ -104,7 +104,7 @@ void Attachments::take_down(Record& record, std::function<void()> done) {
         return;
     }
     record.state = RecordState::Releasing; // from here on nothing of it is repaired
-    sink_.forget(endpoint.interface, endpoint.ifindex);
+    sink_.forget(endpoint.interface);
     remover_->remove(
         endpoint.interface, endpoint.ifindex,
         [this, interface = endpoint.interface, done = std::move(done)](const Result<void>& gone) {

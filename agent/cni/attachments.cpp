@@ -166,24 +166,6 @@ void Attachments::save_or_log(const Record& record) {
         log_->error("state of an endpoint could not be written: {}", saved.error().text());
     }
 }
-
-void Attachments::repair_routes(uint32_t ifindex) {
-    for (const auto& [interface, record] : records_) {
-        if (record.state != RecordState::Ready || record.endpoint.ifindex != ifindex) {
-            continue;
-        }
-        device_worker_.post(
-            [this, ifindex, name = interface, addresses = record.endpoint.addresses] {
-                auto requests = host_routes(ifindex, addresses);
-                for (auto& request : requests) {
-                    request.tolerate({ENODEV, ENETDOWN}); // going: its DEL takes the rest away
-                }
-                if (auto done = device_socket_.send(requests); !done) {
-                    log_->error("routes of an endpoint could not be written: {} interface={}",
-                                done.error().text(), name);
-                }
-            });
-    }
 }
 
 Result<void> Attachments::restore() {
@@ -287,27 +269,34 @@ void Attachments::check(CniRequest request, UniqueFd netns, Answer answer) {
         }
     }
     auto shared_netns = std::make_shared<UniqueFd>(std::move(netns));
-    device_worker_.post(
-        [this, record, shared_netns, alive = alive(), answer = std::move(answer), &loop = loop_] {
-            auto found =
-                inspect_device(device_socket_, record.endpoint, record.mtu, shared_netns->get());
-            loop.post([found = std::move(found), answer, alive] {
-                if (alive.expired()) {
-                    return;
+    device_worker_.post([this, record, shared_netns, alive = alive(), answer = std::move(answer),
+                         &loop = loop_] {
+        const auto& endpoint = record.endpoint;
+        auto found = inspect_device(device_socket_, endpoint, record.mtu, shared_netns->get());
+        if (found) {
+            for (const auto& name :
+                 sink_.missing_programs(endpoint.ifindex).value_or(std::vector<std::string>{})) {
+                found->push_back(endpoint.interface + " lacks the program " + name);
+            }
+            (void)keep_programs(sink_, endpoint); // the difference is told all the same
+        }
+        loop.post([found = std::move(found), answer, alive] {
+            if (alive.expired()) {
+                return;
+            }
+            if (!found) {
+                answer(tl::unexpected(to_cni_error(found.error())));
+            } else if (!found->empty()) {
+                std::string all;
+                for (const std::string& difference : *found) {
+                    all += (all.empty() ? "" : "; ") + difference;
                 }
-                if (!found) {
-                    answer(tl::unexpected(to_cni_error(found.error())));
-                } else if (!found->empty()) {
-                    std::string all;
-                    for (const std::string& difference : *found) {
-                        all += (all.empty() ? "" : "; ") + difference;
-                    }
-                    answer(tl::unexpected(CniError{Code::CheckFailed, all, {}}));
-                } else {
-                    answer(std::string{});
-                }
-            });
+                answer(tl::unexpected(CniError{Code::CheckFailed, all, {}}));
+            } else {
+                answer(std::string{});
+            }
         });
+    });
 }
 
 } // namespace manx::cni

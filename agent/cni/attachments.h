@@ -4,7 +4,7 @@
 // addresses are taken in batches on one worker, devices are made on a second, annotations are
 // written on a third, the Remover takes devices away, and policy is the EndpointSink's.
 //
-//   ADD   record (adding) -> addresses -> device, both ends down -> enforce
+//   ADD   record (adding) -> addresses -> device, both ends down, with programs -> enforce
 //         -> ends up, routes | annotations of the pod -> record (ready) -> answer
 //   DEL   forget -> device away -> addresses back, annotations -> record away -> answer
 //
@@ -76,8 +76,15 @@ public:
 
     [[nodiscard]] PoolView& pools() { return pools_; }
 
-    // The device or a route of the workload vanished: routes are written again.
+    // attachment_care.cpp: what somebody else did to a workload's device is put right. A route or
+    // an address vanished:
     void repair_routes(uint32_t ifindex);
+    // Its qdiscs or filters changed: our programs are put back, a shaper gets its packets.
+    void check_hooks(uint32_t ifindex);
+    void device_state(uint32_t ifindex, bool up);
+    void device_gone(uint32_t ifindex);
+    // All of them, after events were missed.
+    void look_after_all();
 
     [[nodiscard]] std::vector<dataplane::LocalEndpoint> endpoints() const; // those that are ready
     [[nodiscard]] size_t count(RecordState state) const;
@@ -139,6 +146,13 @@ private:
     void retry_releases();
     void schedule_retry();
 
+    [[nodiscard]] const Record* find_ready(uint32_t ifindex) const;
+    struct HookCheck; // of one device
+    void start_check();
+    void on_hooks_checked(const HookCheck& check);
+    void enforce_again(Record& record);
+    void schedule_check();
+
     // On disk a second later. Callers that can fail undo what they did; the others log.
     Result<void> save(const Record& record);
     void save_or_log(const Record& record);
@@ -163,6 +177,10 @@ private:
     EventSource retry_timer_;
     EventSource sync_timer_;
     std::set<std::string> unsynced_; // interfaces whose records were saved since
+    EventSource check_timer_;
+    std::set<uint32_t> to_check_; // devices; what comes while a check runs is one check
+    bool checking_ = false;
+    std::set<uint32_t> down_; // devices of ready endpoints that somebody has set down
     std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 
     // Workers go first when the object goes: nothing below uses them, all above outlives them.

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Calls under way, for the files that implement Attachments.
+// Calls under way and what is shared, for the files that implement Attachments.
 #pragma once
 
 #include "agent/cni/attachments.h"
 
 namespace manx::cni {
+
+// Puts programs that are not on the endpoint's device back. On a worker.
+Result<void> keep_programs(EndpointSink& sink, const dataplane::LocalEndpoint& endpoint);
 
 struct Attachments::Add {
     CniRequest request;

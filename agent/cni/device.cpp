@@ -5,6 +5,7 @@
 #include "agent/netlink/link.h"
 #include "agent/netlink/neighbor.h"
 #include "agent/netlink/netns.h"
+#include "agent/netlink/qdisc.h"
 #include "agent/netlink/route.h"
 #include "agent/netlink/sysctl.h"
 
@@ -346,6 +347,17 @@ Result<std::vector<std::string>> inspect_device(netlink::Socket& node,
     }
     TRY(compare_inside(differences, endpoint, netns));
     return differences;
+}
+
+Result<std::map<uint32_t, Shaping>> list_shaping(netlink::Socket& node) {
+    TRY_ASSIGN(const auto all, netlink::list_qdiscs(node));
+    std::map<uint32_t, Shaping> found;
+    for (const auto& [ifindex, qdiscs] : all) {
+        // A veth has no queue; clsact is what programs hang on, ours or another's.
+        found[ifindex] = {.to_pod = !qdiscs.root.empty() && qdiscs.root != "noqueue",
+                          .from_pod = qdiscs.ingress == "ingress"};
+    }
+    return found;
 }
 
 Result<uint32_t> host_end_of(netlink::Socket& node, int netns, const std::string& container_name) {

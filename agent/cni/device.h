@@ -18,6 +18,7 @@
 #include "base/result.h"
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <span>
 #include <string>
@@ -64,6 +65,15 @@ std::vector<netlink::Message> host_routes(uint32_t host_ifindex,
 Result<std::vector<std::string>> inspect_device(netlink::Socket& node,
                                                 const dataplane::LocalEndpoint& endpoint,
                                                 uint32_t mtu, int netns);
+
+// What others have put on the host end that programs of ours would pass by: a shaper's qdiscs.
+struct Shaping {
+    bool to_pod = false;   // a queue of its own for what leaves by the host end
+    bool from_pod = false; // filters of an ingress qdisc for what comes in by it
+};
+
+// By host end; one without is not among them.
+Result<std::map<uint32_t, Shaping>> list_shaping(netlink::Socket& node);
 
 // The host end of a container's interface, told from inside its namespace: for containers that
 // nothing is recorded of (made by Calico's plugin, or before the state was lost). NotFound: no such

@@ -60,8 +60,16 @@ public:
 
     void set_default_mtu(uint32_t mtu) { attachments_->set_default_mtu(mtu); }
 
-    // The device or a route of a workload vanished.
-    void workload_changed(uint32_t ifindex) { attachments_->repair_routes(ifindex); }
+    // What happens to workloads' devices; see Attachments.
+    void workload_routes(uint32_t ifindex) { attachments_->repair_routes(ifindex); }
+
+    void workload_hooks(uint32_t ifindex) { attachments_->check_hooks(ifindex); }
+
+    void workload_state(uint32_t ifindex, bool up) { attachments_->device_state(ifindex, up); }
+
+    void workload_gone(uint32_t ifindex) { attachments_->device_gone(ifindex); }
+
+    void look_after_all() { attachments_->look_after_all(); }
 
     [[nodiscard]] const Attachments& attachments() const { return *attachments_; }
 

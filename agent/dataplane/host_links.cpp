@@ -47,7 +47,15 @@ Result<void> HostLinks::start(const std::string& pattern) {
     events.link = [this](netlink::Change c, const netlink::LinkInfo& l) { on_link(c, l); };
     events.address = [this](netlink::Change c, const netlink::AddressInfo& a) { on_address(c, a); };
     events.route = [this](netlink::Change c, const netlink::Route& r) { on_route(c, r); };
+    events.traffic_control = [this](uint32_t ifindex) {
+        if (!links_.contains(ifindex) && handler_.workload_hooks) {
+            handler_.workload_hooks(ifindex);
+        }
+    };
     events.overrun = [this] {
+        if (handler_.workloads_unknown) {
+            handler_.workloads_unknown();
+        }
         if (auto read = read_all(); !read) {
             log::get("links")->error("cannot list devices reason=\"{}\"", read.error().text());
         }
@@ -117,8 +125,10 @@ bool HostLinks::is_uplink(const netlink::LinkInfo& link) const {
 
 void HostLinks::on_link(netlink::Change change, const netlink::LinkInfo& link) {
     if (is_workload_device(link.name)) {
-        if (change == netlink::Change::Gone && handler_.workload_changed) {
-            handler_.workload_changed(link.ifindex);
+        if (change == netlink::Change::Present && handler_.workload_state) {
+            handler_.workload_state(link.ifindex, link.up());
+        } else if (change == netlink::Change::Gone && handler_.workload_gone) {
+            handler_.workload_gone(link.ifindex);
         }
         return;
     }
@@ -135,7 +145,11 @@ void HostLinks::on_link(netlink::Change change, const netlink::LinkInfo& link) {
 void HostLinks::on_address(netlink::Change change, const netlink::AddressInfo& info) {
     auto link = links_.find(info.ifindex);
     if (link == links_.end()) {
-        return; // a workload's device: its only address is link-local, and not a host's
+        // A workload's device: its only address is link-local, and not a host's.
+        if (change == netlink::Change::Gone && handler_.workload_routes) {
+            handler_.workload_routes(info.ifindex);
+        }
+        return;
     }
     if (change == netlink::Change::Gone) {
         addresses_[info.ifindex].erase(info.address);
@@ -147,8 +161,8 @@ void HostLinks::on_address(netlink::Change change, const netlink::AddressInfo& i
 
 void HostLinks::on_route(netlink::Change change, const netlink::Route& route) {
     if (route.ifindex != 0 && !links_.contains(route.ifindex)) {
-        if (change == netlink::Change::Gone && handler_.workload_changed) {
-            handler_.workload_changed(route.ifindex);
+        if (change == netlink::Change::Gone && handler_.workload_routes) {
+            handler_.workload_routes(route.ifindex);
         }
         return;
     }

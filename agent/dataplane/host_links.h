@@ -30,8 +30,14 @@ struct HostLinksHandler {
     std::function<void(const std::set<IpAddress>&)> host_addresses;
     // Coalesced: routes or uplinks are not what they were.
     std::function<void()> ways_changed;
-    // A route through a workload's device, or the device itself, vanished.
-    std::function<void(uint32_t ifindex)> workload_changed;
+    // Of workloads' devices; empty functions: nobody asks. A route or an address vanished:
+    std::function<void(uint32_t ifindex)> workload_routes;
+    // Its qdiscs or filters are not what they were:
+    std::function<void(uint32_t ifindex)> workload_hooks;
+    std::function<void(uint32_t ifindex, bool up)> workload_state;
+    std::function<void(uint32_t ifindex)> workload_gone;
+    // Any of these may have happened to any of them.
+    std::function<void()> workloads_unknown;
 };
 
 class HostLinks {

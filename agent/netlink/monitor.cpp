@@ -51,6 +51,9 @@ Result<std::unique_ptr<Monitor>> Monitor::open(EventLoop& loop, MonitorHandler h
     if (handler.neighbor) {
         groups.push_back(RTNLGRP_NEIGH);
     }
+    if (handler.traffic_control) {
+        groups.push_back(RTNLGRP_TC);
+    }
     for (int group : groups) {
         if (setsockopt(fd.get(), SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &group, sizeof group) != 0) {
             return fail_errno("rtnetlink event group " + std::to_string(group));
@@ -109,6 +112,14 @@ void Monitor::dispatch(const nlmsghdr* header) {
         deliver(handler_.neighbor,
                 header->nlmsg_type == RTM_NEWNEIGH ? Change::Present : Change::Gone,
                 parse_neighbor(header));
+        break;
+    case RTM_NEWQDISC:
+    case RTM_DELQDISC:
+    case RTM_DELTFILTER:
+        if (handler_.traffic_control && nlmsg_valid_hdr(header, sizeof(tcmsg)) != 0) {
+            handler_.traffic_control(
+                static_cast<uint32_t>(static_cast<const tcmsg*>(nlmsg_data(header))->tcm_ifindex));
+        }
         break;
     default:
         break;

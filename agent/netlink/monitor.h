@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What happens to links, addresses, routes and neighbours of the node, as it happens.
+// What happens to links, addresses, routes, neighbours and traffic control of the node, as it
+// happens.
 //
 // Threading: all on the loop's thread. Failure: when events come faster than they are read the
 // kernel drops some; the handler's overrun() then asks for a fresh list of everything.
@@ -27,6 +28,8 @@ struct MonitorHandler {
     std::function<void(Change, const AddressInfo&)> address;
     std::function<void(Change, const Route&)> route;
     std::function<void(Change, const NeighborInfo&)> neighbor;
+    // Qdiscs of a device came or went, or filters went.
+    std::function<void(uint32_t ifindex)> traffic_control;
     std::function<void()> overrun;
 };
 

@@ -45,7 +45,15 @@ public:
         }
     }
 
-    void forget(const std::string& /*interface*/, uint32_t /*ifindex*/) override {}
+    manx::Result<void> prepare(uint32_t /*ifindex*/) override { return {}; }
+
+    manx::Result<std::vector<std::string>> missing_programs(uint32_t /*ifindex*/) override {
+        return std::vector<std::string>{};
+    }
+
+    void clean_up(uint32_t /*ifindex*/) override {}
+
+    void forget(const std::string& /*interface*/) override {}
 
 private:
     manx::EventLoop& loop_;
