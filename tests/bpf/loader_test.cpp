@@ -12,6 +12,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <functional>
 #include <stdexcept>
 #include <unistd.h>
 
@@ -334,26 +335,40 @@ TEST_F(LoaderTest, CleansUpAfterAGoneDeviceOnly) {
     EXPECT_FALSE(*counters.lookup(key));
 }
 
+// Other agents of the machine may have the setting in hand for a moment.
+bool in_the_end(const std::function<bool()>& condition) {
+    for (int i = 0; i < 100; i++) {
+        if (condition()) {
+            return true;
+        }
+        usleep(50000);
+    }
+    return false;
+}
+
 TEST_F(LoaderTest, GracePeriodsAreShortOnlyForTheMoment) {
     const std::string setting = "/sys/kernel/rcu_expedited";
-    const std::string before = must_run("cat " + setting);
+    const std::string note = kBpffs + "/rcu_expedited";
+    const auto is = [&](const char* value) { return must_run("cat " + setting) == value; };
+    if (access(setting.c_str(), W_OK) != 0 || !in_the_end([&] { return is("0\n"); })) {
+        GTEST_SKIP() << setting << " is not writable, or on already";
+    }
     Loader loader = open();
     ASSERT_OK(loader.attach_workload(ifindex_));
-    EXPECT_EQ(must_run("cat " + setting), before);
-    EXPECT_FALSE(std::filesystem::exists(kBpffs + "/rcu_expedited"));
-    if (access(setting.c_str(), W_OK) != 0) {
-        GTEST_SKIP() << setting << " is not writable";
-    }
+    EXPECT_FALSE(std::filesystem::exists(note));
+    EXPECT_TRUE(in_the_end([&] { return is("0\n"); }));
     // As a process leaves it that is killed in between.
-    must_run("mkdir " + kBpffs + "/rcu_expedited && echo 1 > " + setting);
-    const Loader again = open();
-    EXPECT_EQ(must_run("cat " + setting), "0\n");
-    EXPECT_FALSE(std::filesystem::exists(kBpffs + "/rcu_expedited"));
+    must_run("mkdir " + note + " && echo 1 > " + setting);
+    EXPECT_TRUE(in_the_end([&] {
+        const Loader again = open();
+        return !std::filesystem::exists(note);
+    }));
+    EXPECT_TRUE(in_the_end([&] { return is("0\n"); }));
     // What an administrator has switched on stays on.
-    must_run("echo 1 > " + setting);
-    ASSERT_OK(loader.detach(ifindex_));
-    ASSERT_OK(loader.attach_workload(ifindex_));
-    EXPECT_EQ(must_run("cat " + setting), "1\n");
+    EXPECT_TRUE(in_the_end([&] {
+        must_run("echo 1 > " + setting);
+        return loader.detach(ifindex_) && loader.attach_workload(ifindex_) && is("1\n");
+    }));
     must_run("echo 0 > " + setting);
 }
 

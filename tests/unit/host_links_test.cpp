@@ -6,6 +6,10 @@
 
 #include <gtest/gtest.h>
 
+#include <linux/pkt_sched.h>
+#include <linux/rtnetlink.h>
+
+#include <algorithm>
 #include <functional>
 #include <sched.h>
 #include <thread>
@@ -43,7 +47,7 @@ struct Seen {
     std::set<std::string> attached;
     int gone = 0;
     int ways = 0;
-    int workload = 0;
+    std::vector<std::string> workload;
     std::set<IpAddress> addresses;
     bool refuse = false;
 };
@@ -60,7 +64,12 @@ HostLinksHandler handler_of(Seen& seen) {
     handler.uplink_gone = [&](uint32_t) { seen.gone++; };
     handler.host_addresses = [&](const std::set<IpAddress>& a) { seen.addresses = a; };
     handler.ways_changed = [&] { seen.ways++; };
-    handler.workload_changed = [&](uint32_t) { seen.workload++; };
+    handler.workload_routes = [&](uint32_t) { seen.workload.emplace_back("routes"); };
+    handler.workload_hooks = [&](uint32_t) { seen.workload.emplace_back("hooks"); };
+    handler.workload_state = [&](uint32_t, bool up) {
+        seen.workload.emplace_back(up ? "up" : "down");
+    };
+    handler.workload_gone = [&](uint32_t) { seen.workload.emplace_back("gone"); };
     return handler;
 }
 
@@ -97,6 +106,45 @@ TEST(HostLinks, AttachesByNameAndByNodeAddress) {
         (*links)->set_node_addresses({address->address});
         EXPECT_EQ(seen.attached, (std::set<std::string>{"eth0", "eth0p", "mgmt"}));
         EXPECT_EQ((*links)->prefix_length(address->address), 64U);
+    });
+    if (!entered) {
+        GTEST_SKIP() << "no right to make a network namespace";
+    }
+}
+
+TEST(HostLinks, TellsWhatHappensToWorkloadsDevices) {
+    bool entered = in_new_namespace([] {
+        auto socket = netlink::Socket::open();
+        ASSERT_TRUE(socket);
+        auto pod = make_veth(*socket, "cali1234567");
+        ASSERT_TRUE(pod);
+        auto loop = EventLoop::create();
+        Seen seen;
+        auto links = HostLinks::create(**loop, "eth0", handler_of(seen));
+        ASSERT_TRUE(links) << links.error().text();
+        netlink::Message qdisc(RTM_NEWQDISC, NLM_F_CREATE, "ingress qdisc");
+        tcmsg fixed{};
+        fixed.tcm_ifindex = static_cast<int>(*pod);
+        fixed.tcm_parent = TC_H_INGRESS;
+        qdisc.append(fixed);
+        qdisc.put_string(TCA_KIND, "ingress");
+        ASSERT_TRUE(socket->send(std::move(qdisc)));
+        auto address = InterfaceAddress::parse("fe80::5/64");
+        ASSERT_TRUE(socket->send(netlink::add_address(*pod, *address)));
+        ASSERT_TRUE(socket->send(netlink::delete_address(*pod, *address)));
+        netlink::LinkChange change;
+        change.up = false;
+        ASSERT_TRUE(socket->send(netlink::change_link(*pod, change)));
+        change.up = true;
+        ASSERT_TRUE(socket->send(netlink::change_link(*pod, change)));
+        ASSERT_TRUE(socket->send(netlink::delete_link(*pod)));
+        const auto told = [&](const char* what) {
+            return std::ranges::count(seen.workload, what) > 0;
+        };
+        EXPECT_TRUE(turn_until(**loop, [&] { return told("gone"); }));
+        for (const char* what : {"hooks", "routes", "down", "up"}) {
+            EXPECT_TRUE(told(what)) << what;
+        }
     });
     if (!entered) {
         GTEST_SKIP() << "no right to make a network namespace";
