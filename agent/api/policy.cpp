@@ -56,7 +56,8 @@ PortMatch read_ports(const Cursor& list) {
         const auto first = port_number(std::string_view(text).substr(0, colon));
         if (colon == std::string::npos && first) {
             out.ranges.push_back({*first, *first});
-        } else if (colon == std::string::npos && !text.empty()) {
+        } else if (colon == std::string::npos &&
+                   text.find_first_not_of("0123456789") != std::string::npos) {
             out.names.push_back(text);
         } else {
             const auto last = colon == std::string::npos

@@ -135,6 +135,10 @@ INSTANTIATE_TEST_SUITE_P(
         BrokenCase{"ports",
                    R"j({"ingress": [{"action": "Allow", "destination": {"ports": [1]}}]})j",
                    "expected protocol"},
+        BrokenCase{
+            "port number",
+            R"j({"ingress": [{"action": "Allow", "protocol": "TCP", "destination": {"ports": [80, "65537"]}}]})j",
+            "spec.ingress[0].destination.ports[1]"},
         BrokenCase{"list", R"j({"ingress": {"action": "Allow"}})j",
                    "spec.ingress: expected a list"},
         BrokenCase{"service",
