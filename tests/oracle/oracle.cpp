@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/oracle/oracle.h"
 
+#include "tests/oracle/reading.h"
+
 #include <algorithm>
 #include <cctype>
 #include <cmath>
@@ -221,10 +223,12 @@ int protocol_of(const json& value) {
     if (value.is_number()) {
         return value.get<int>();
     }
-    static const std::map<std::string, int> kNames{{"TCP", 6},     {"UDP", 17},   {"ICMP", 1},
-                                                   {"ICMPv6", 58}, {"SCTP", 132}, {"UDPLite", 136}};
-    const auto found = kNames.find(value.get<std::string>());
-    return found == kNames.end() ? std::stoi(value.get<std::string>()) : found->second;
+    static const std::map<std::string, int> kNames{{"tcp", 6},     {"udp", 17},   {"icmp", 1},
+                                                   {"icmpv6", 58}, {"sctp", 132}, {"udplite", 136}};
+    std::string word = value.get<std::string>();
+    std::ranges::transform(word, word.begin(), [](unsigned char c) { return std::tolower(c); });
+    const auto found = kNames.find(word);
+    return found == kNames.end() ? std::stoi(word) : found->second;
 }
 
 bool in_nets(const json& nets, const IpAddress& address) {
@@ -267,16 +271,20 @@ std::string name_of(const json& object) {
             return name;
         }
     }
-    return text(meta, "name");
+    // Calico once stored policies of the default tier under another name.
+    const std::string name = text(meta, "name");
+    const std::string kind = text(object, "kind");
+    const std::string tier = text(member(object, "spec"), "tier");
+    const bool calico = kind.ends_with("NetworkPolicy") && kind != "ClusterNetworkPolicy" &&
+                        text(object, "apiVersion").find("projectcalico.org") != std::string::npos;
+    return calico && (tier.empty() || tier == "default") && name.starts_with("default.")
+               ? name.substr(std::string("default.").size())
+               : name;
 }
 
 std::string namespace_of(const json& object) {
     const std::string ns = text(member(object, "metadata"), "namespace");
     return ns.empty() ? "default" : ns;
-}
-
-bool ends(const std::string& kind, const char* tail) {
-    return kind.ends_with(tail);
 }
 
 } // namespace
@@ -287,7 +295,10 @@ std::optional<bool> World::selects(const std::string& selector, const Labels& la
 }
 
 void World::add(const json& object) {
-    objects_.push_back(object);
+    ReadObject read = read_object(object);
+    if (read.reading != Reading::Refused) {
+        objects_.push_back(std::move(read.object));
+    }
 }
 
 void World::prepare() {
@@ -323,6 +334,12 @@ void World::prepare() {
             if (member(spec, "hostNetwork") == true || phase == "Succeeded" || phase == "Failed") {
                 continue;
             }
+            const json& notes = member(member(object, "metadata"), "annotations");
+            if (given(member(object, "metadata"), "deletionTimestamp") &&
+                given(notes, "cni.projectcalico.org/podIP") &&
+                text(notes, "cni.projectcalico.org/podIP").empty()) {
+                continue; // the CNI plugin has taken its network down
+            }
             thing.pod = true;
             thing.ns = namespace_of(object);
             thing.node = text(spec, "nodeName");
@@ -356,6 +373,14 @@ void World::prepare() {
                          port.value("containerPort", 0)});
                 }
             }
+        } else if (kind == "HostEndpoint") {
+            for (const auto& address : member(spec, "expectedIPs")) {
+                thing.nets.push_back(Cidr::host(*IpAddress::parse(address.get<std::string>())));
+            }
+            for (const auto& port : member(spec, "ports")) {
+                thing.ports.push_back(
+                    {text(port, "name"), protocol_of(port["protocol"]), port.value("port", 0)});
+            }
         } else if (kind == "NetworkSet" || kind == "GlobalNetworkSet") {
             if (kind == "NetworkSet") {
                 thing.ns = namespace_of(object);
@@ -365,8 +390,14 @@ void World::prepare() {
                 thing.nets.push_back(*Cidr::parse(net.get<std::string>()));
             }
         } else if (kind == "Tier") {
-            tiers_[thing.name] = {given(spec, "order") ? spec["order"].get<double>() : kLast,
-                                  text(spec, "defaultAction") == "Pass"};
+            TierEntry& tier = tiers_[thing.name];
+            const bool builtin = thing.name == "default" || thing.name.starts_with("kube-");
+            if (!builtin) { // whose order is part of their meaning
+                tier.order = given(spec, "order") ? spec["order"].get<double>() : kLast;
+            }
+            if (!builtin || !text(spec, "defaultAction").empty()) {
+                tier.pass = text(spec, "defaultAction") == "Pass";
+            }
             continue;
         } else if (kind == "Node") {
             for (const auto& address : member(member(object, "status"), "addresses")) {
@@ -396,11 +427,12 @@ void World::prepare() {
                 }
             }
             continue;
-        } else if (ends(kind, "NetworkPolicy")) {
+        } else if (kind.ends_with("NetworkPolicy")) {
             PolicyEntry policy;
             policy.kind = kind;
             policy.name = thing.name;
             policy.spec = spec;
+            policy.title = kind;
             policy.staged = kind.starts_with("Staged");
             const bool kubernetes = kind == "StagedKubernetesNetworkPolicy" ||
                                     (kind == "NetworkPolicy" &&
@@ -432,6 +464,12 @@ void World::prepare() {
         if (!thing.ns.empty()) {
             thing.ns_labels = namespaces[thing.ns];
             thing.account_labels = accounts[thing.ns + "/" + thing.account];
+        }
+        for (const auto& [key, value] : thing.ns_labels) {
+            thing.labels.emplace("pcns." + key, value);
+        }
+        for (const auto& [key, value] : thing.account_labels) {
+            thing.labels.emplace("pcsa." + key, value);
         }
         things_.push_back(std::move(thing));
     }
@@ -558,9 +596,8 @@ bool World::has_port(const IpAddress& address, const std::string& name, int prot
     });
 }
 
-bool World::calico_entity(const json& entity, const json& rule, const std::string& ns,
-                          const IpAddress& address, int port, int protocol, bool source) const {
-    (void)rule;
+bool World::calico_entity(const json& entity, const std::string& ns, const IpAddress& address,
+                          int port, int protocol, bool source) const {
     if (given(entity, "services")) {
         const json& service = entity["services"];
         const std::string in = text(service, "namespace").empty() ? ns : text(service, "namespace");
@@ -604,7 +641,9 @@ bool World::calico_entity(const json& entity, const json& rule, const std::strin
                 return one.get<int>() == port;
             }
             const std::string word = one.get<std::string>();
-            if (std::isdigit(static_cast<unsigned char>(word.front())) == 0) {
+            if (!std::ranges::all_of(word, [](char c) {
+                    return c == ':' || std::isdigit(static_cast<unsigned char>(c)) != 0;
+                })) {
                 return has_port(address, word, protocol, port, entity, ns);
             }
             const size_t colon = word.find(':');
@@ -639,10 +678,10 @@ bool World::calico_rule(const json& rule, const std::string& ns, const Query& qu
     if (given(rule, "notICMP") && given(rule["notICMP"], "type") && icmp(rule["notICMP"])) {
         return false;
     }
-    return calico_entity(member(rule, "source"), rule, ns, query.from, query.source_port,
-                         query.protocol, true) &&
-           calico_entity(member(rule, "destination"), rule, ns, query.to, query.port,
-                         query.protocol, false);
+    return calico_entity(member(rule, "source"), ns, query.from, query.source_port, query.protocol,
+                         true) &&
+           calico_entity(member(rule, "destination"), ns, query.to, query.port, query.protocol,
+                         false);
 }
 
 bool World::kubernetes_rule(const json& rule, const std::string& ns, bool ingress,
@@ -728,28 +767,30 @@ bool World::cluster_rule(const json& rule, bool ingress, const Query& query) con
            (protocols.empty() || std::ranges::any_of(protocols, protocol_fits));
 }
 
-World::Outcome World::walk(const PolicyEntry& policy, const Thing& pod, bool ingress,
-                           const Query& query, std::string& rule_name) const {
-    (void)pod;
+World::Outcome World::walk(const PolicyEntry& policy, bool ingress, const Query& query,
+                           SideAnswer& answer) const {
     int index = 0;
     for (const json& rule : member(policy.spec, ingress ? "ingress" : "egress")) {
-        std::string action;
+        std::string action = text(rule, "action");
         bool match = false;
-        if (policy.kind == "KubernetesClusterNetworkPolicy") {
+        if (given(rule, "nothing") || given(rule, "everything")) {
+            match = given(rule, "everything");
+        } else if (policy.kind == "KubernetesClusterNetworkPolicy") {
             match = cluster_rule(rule, ingress, query);
-            action = text(rule, "action") == "Accept" ? "Allow" : text(rule, "action");
+            action = action == "Accept" ? "Allow" : action;
         } else if (policy.kind == "KubernetesNetworkPolicy" ||
                    policy.kind == "StagedKubernetesNetworkPolicy") {
             match = kubernetes_rule(rule, policy.ns, ingress, query);
             action = "Allow";
         } else {
             match = calico_rule(rule, policy.ns, query);
-            action = text(rule, "action");
         }
+        answer.log |= match && action == "Log";
         if (match && action != "Log") {
-            rule_name = policy.kind + " " + policy.ns + (policy.ns.empty() ? "" : "/") +
-                        policy.name + (ingress ? " ingress[" : " egress[") + std::to_string(index) +
-                        "]";
+            answer.rule = policy.title + " " + policy.ns + (policy.ns.empty() ? "" : "/") +
+                          policy.name + (ingress ? " ingress[" : " egress[") +
+                          std::to_string(index) + "]";
+            answer.staged = policy.staged;
             return action == "Allow"  ? Outcome::Allow
                    : action == "Pass" ? Outcome::Pass
                                       : Outcome::Deny;
@@ -760,30 +801,50 @@ World::Outcome World::walk(const PolicyEntry& policy, const Thing& pod, bool ing
 }
 
 SideAnswer World::judge(const Thing& pod, bool ingress, const Query& query, bool staged) const {
+    SideAnswer answer;
     for (size_t i = 0; i < policies_.size();) {
         const std::string& tier = policies_[i].tier;
         bool takes_part = false;
+        bool with_staged = false;
         bool next_tier = false;
         for (; i < policies_.size() && policies_[i].tier == tier; ++i) {
             const PolicyEntry& policy = policies_[i];
-            if (next_tier || (policy.staged && !staged) || !applies(policy, pod, ingress)) {
+            if ((policy.staged && !staged) || !applies(policy, pod, ingress)) {
                 continue;
             }
             takes_part = true;
-            std::string rule;
-            const Outcome outcome = walk(policy, pod, ingress, query, rule);
+            with_staged |= policy.staged;
+            if (next_tier) {
+                continue;
+            }
+            const Outcome outcome = walk(policy, ingress, query, answer);
             if (outcome == Outcome::Allow || outcome == Outcome::Deny) {
-                return {outcome == Outcome::Allow, rule};
+                answer.allow = outcome == Outcome::Allow;
+                answer.by_rule = true;
+                return answer;
             }
             next_tier = outcome == Outcome::Pass;
         }
         const auto known = tiers_.find(tier);
         const bool pass = known != tiers_.end() && known->second.pass;
         if (takes_part && !next_tier && !pass) {
-            return {false, "Tier " + tier + " default action"};
+            answer.allow = false;
+            answer.by_rule = true;
+            answer.staged = with_staged;
+            answer.rule = "Tier " + tier + (with_staged ? ", staged" : "") +
+                          (ingress ? " ingress" : " egress") + " default action";
+            return answer;
         }
     }
-    return {true, "profile of the namespace"};
+    answer.allow = true;
+    answer.staged = false;
+    answer.rule = "profile of the namespace";
+    return answer;
+}
+
+bool World::is_host(const std::string& node, const IpAddress& address) const {
+    const auto host = nodes_.find(node);
+    return host != nodes_.end() && std::ranges::find(host->second, address) != host->second.end();
 }
 
 Answer World::ask(const Query& query) const {
@@ -794,9 +855,7 @@ Answer World::ask(const Query& query) const {
         answer.egress.rule = "not a pod";
     }
     if (const Thing* to = pod_at(query.to)) {
-        const auto host = nodes_.find(to->node);
-        if (host != nodes_.end() &&
-            std::ranges::find(host->second, query.from) != host->second.end()) {
+        if (is_host(to->node, query.from)) {
             answer.ingress.rule = "the pod's own host";
         } else {
             answer.ingress = judge(*to, true, query);

@@ -49,7 +49,10 @@ struct Query {
 
 struct SideAnswer {
     bool allow = true;
-    std::string rule;
+    std::string rule;     // "NetworkPolicy ns/name ingress[2]", or what decided where no rule did
+    bool by_rule = false; // a rule, or a tier's default action
+    bool staged = false;  // by a staged policy, or a tier in which there is one
+    bool log = false;     // a Log rule matched on the way
 };
 
 struct Answer {
@@ -72,6 +75,8 @@ public:
     [[nodiscard]] SideAnswer judge(const Thing& pod, bool ingress, const Query& query,
                                    bool staged = false) const;
     [[nodiscard]] const Thing* pod_at(const IpAddress& address) const;
+    // An address of the node's own.
+    [[nodiscard]] bool is_host(const std::string& node, const IpAddress& address) const;
 
     // Evaluates a selector without parsing it into anything; nullopt where it makes no sense.
     static std::optional<bool> selects(const std::string& text, const Labels& labels, bool all,
@@ -79,7 +84,8 @@ public:
 
 private:
     struct PolicyEntry {
-        std::string kind;
+        std::string kind;  // as Felix names it
+        std::string title; // as the object does
         std::string ns;
         std::string name;
         std::string tier;
@@ -91,13 +97,13 @@ private:
     enum class Outcome { NoMatch, Allow, Deny, Pass };
 
     [[nodiscard]] bool applies(const PolicyEntry& policy, const Thing& pod, bool ingress) const;
-    [[nodiscard]] Outcome walk(const PolicyEntry& policy, const Thing& pod, bool ingress,
-                               const Query& query, std::string& rule) const;
+    [[nodiscard]] Outcome walk(const PolicyEntry& policy, bool ingress, const Query& query,
+                               SideAnswer& answer) const;
     [[nodiscard]] bool calico_rule(const nlohmann::json& rule, const std::string& ns,
                                    const Query& query) const;
-    [[nodiscard]] bool calico_entity(const nlohmann::json& entity, const nlohmann::json& rule,
-                                     const std::string& ns, const IpAddress& address, int port,
-                                     int protocol, bool source) const;
+    [[nodiscard]] bool calico_entity(const nlohmann::json& entity, const std::string& ns,
+                                     const IpAddress& address, int port, int protocol,
+                                     bool source) const;
     [[nodiscard]] bool kubernetes_rule(const nlohmann::json& rule, const std::string& ns,
                                        bool ingress, const Query& query) const;
     [[nodiscard]] bool cluster_rule(const nlohmann::json& rule, bool ingress,

@@ -1,8 +1,8 @@
 manx_test(policy_selector_test ${CMAKE_CURRENT_LIST_DIR}/policy_selector_test.cpp LABEL unit LINK manx::api)
 manx_test(policy_kinds_test ${CMAKE_CURRENT_LIST_DIR}/policy_kinds_test.cpp LABEL unit LINK manx::api)
 manx_test(policy_last_good_test ${CMAKE_CURRENT_LIST_DIR}/policy_last_good_test.cpp LABEL unit
-  LINK manx::calc manx::dataplane policy_oracle_lib fmt::fmt)
+  LINK manx::policy_testing fmt::fmt)
 manx_test(policy_property_test ${CMAKE_CURRENT_LIST_DIR}/policy_property_test.cpp LABEL unit
-  TIMEOUT 300 LINK manx::calc manx::dataplane policy_oracle_lib fmt::fmt)
+  TIMEOUT 300 LINK manx::policy_testing fmt::fmt)
 # Its time is the compiler's, in JSON literals.
 set_source_files_properties(${CMAKE_CURRENT_LIST_DIR}/policy_property_test.cpp PROPERTIES COMPILE_OPTIONS "-O0;-U_FORTIFY_SOURCE")

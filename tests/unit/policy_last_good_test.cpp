@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Objects that become unreadable while they are in force: what was good before stays, and what
 // was never good does not open.
-#include "tests/unit/policy_world.h"
+#include "tests/policy/memory_world.h"
 
 namespace manx::testing_policy {
 namespace {

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The compiled tables against the oracle, on random clusters and packets. A failure is shrunk: the
 // smallest set of objects that still shows it is printed.
-#include "tests/unit/policy_generator.h"
-#include "tests/unit/policy_world.h"
+#include "tests/policy/generator.h"
+#include "tests/policy/memory_world.h"
+#include "tests/policy/shrink.h"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -54,59 +55,19 @@ std::optional<std::string> difference(const TableWorld& tables, const oracle::Wo
     return std::nullopt;
 }
 
+// Invalid objects are in it: those that are refused are refused by both.
 std::optional<std::string> fails(const std::vector<json>& objects,
                                  const std::vector<oracle::Query>& queries) {
     TableWorld tables;
-    oracle::World world;
+    InForce in_force;
     for (const auto& object : objects) {
-        tables.put(object);
-        world.add(object);
+        const bool taken = static_cast<AgentView&>(tables).put(object).has_value();
+        if (taken != in_force.put(object)) {
+            return fmt::format("{}: {}", taken ? "taken" : "refused", object.dump());
+        }
     }
     tables.flush();
-    world.prepare();
-    return difference(tables, world, queries);
-}
-
-// Leaves out objects, then rules, as long as it still fails.
-std::vector<json> shrink(std::vector<json> objects, const std::vector<oracle::Query>& queries) {
-    bool smaller = true;
-    while (smaller) {
-        smaller = false;
-        for (size_t i = 0; i < objects.size(); ++i) {
-            auto fewer = objects;
-            fewer.erase(fewer.begin() + static_cast<ptrdiff_t>(i));
-            if (fails(fewer, queries)) {
-                objects = std::move(fewer);
-                smaller = true;
-                break;
-            }
-        }
-        for (size_t i = 0; !smaller && i < objects.size(); ++i) {
-            for (const char* list : {"ingress", "egress"}) {
-                if (!objects[i]["spec"].is_object() || !objects[i]["spec"].contains(list)) {
-                    continue;
-                }
-                for (size_t r = 0; r < objects[i]["spec"][list].size(); ++r) {
-                    auto fewer = objects;
-                    fewer[i]["spec"][list].erase(r);
-                    if (fails(fewer, queries)) {
-                        objects = std::move(fewer);
-                        smaller = true;
-                        break;
-                    }
-                }
-            }
-        }
-    }
-    return objects;
-}
-
-std::string print(const std::vector<json>& objects) {
-    std::string out;
-    for (const auto& object : objects) {
-        out += object.dump() + "\n";
-    }
-    return out;
+    return difference(tables, in_force.world(), queries);
 }
 
 int rounds(int otherwise) {
@@ -116,11 +77,13 @@ int rounds(int otherwise) {
 
 TEST(PolicyProperty, TablesSayWhatTheOracleSays) {
     for (int round = 0; round < rounds(400); ++round) {
-        Generator generator(static_cast<uint64_t>(round) + 1);
+        Generator generator(static_cast<uint64_t>(round) + 1, 6);
         const auto objects = generator.cluster();
-        const auto queries = generator.queries(objects, 200);
+        const auto queries = generator.queries(200);
         if (const auto wrong = fails(objects, queries)) {
-            const auto small = shrink(objects, queries);
+            const auto small = shrink(objects, [&](const std::vector<json>& fewer) {
+                return fails(fewer, queries).has_value();
+            });
             FAIL() << "round " << round << "\n"
                    << print(small) << fails(small, queries).value_or("") << "\n";
         }
@@ -214,15 +177,10 @@ TEST(PolicyProperty, IncrementalIsFromScratch) {
         Generator generator(static_cast<uint64_t>(round) + 100000);
         auto objects = generator.cluster();
         const auto other = generator.cluster(); // same names, other content
-        const auto queries = generator.queries(objects, 60);
+        const auto queries = generator.queries(60);
         std::mt19937_64 order(static_cast<uint64_t>(round));
         TableWorld step_by_step;
         std::map<std::string, json> present;
-        const auto key_of = [](const json& object) {
-            return object["kind"].get<std::string>() + object.value("apiVersion", "") +
-                   object["metadata"].value("namespace", "") + "/" +
-                   object["metadata"]["name"].get<std::string>();
-        };
         // Addresses belong to one pod at a time: pods of the other cluster stay out.
         std::vector<json> churn;
         for (const auto& object : other) {
@@ -313,15 +271,15 @@ TEST(PolicyTables, MasqueradingFollowsThePools) {
 
 // Kinds that the generator has no need of, as the oracle does not judge by them.
 constexpr std::array kOtherKinds{
-    R"j({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n2", "annotations":
-         {"projectcalico.org/IPv4Address": "192.0.2.2/24"}}, "status": {"addresses": []}})j",
-    R"j({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "svc", "namespace": "a"},
-         "spec": {"clusterIP": "10.96.0.1", "ports": [{"port": 80}]}})j",
+    R"j({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n3", "annotations":
+         {"projectcalico.org/IPv4Address": "192.0.2.3/24"}}, "status": {"addresses": []}})j",
+    R"j({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "svc2", "namespace": "a"},
+         "spec": {"clusterIP": "10.96.0.2", "ports": [{"port": 80}]}})j",
     R"j({"apiVersion": "crd.projectcalico.org/v1", "kind": "IPPool", "metadata": {"name": "pool"},
          "spec": {"cidr": "10.0.0.0/16", "natOutgoing": true}})j",
     R"j({"apiVersion": "crd.projectcalico.org/v1", "kind": "HostEndpoint", "metadata":
          {"name": "host", "labels": {"app": "x"}}, "spec": {"node": "n2", "interfaceName": "*",
-         "expectedIPs": ["192.0.2.2"], "ports": [{"name": "web", "protocol": "TCP", "port": 80}]}})j",
+         "expectedIPs": ["192.0.2.3"], "ports": [{"name": "web", "protocol": "TCP", "port": 80}]}})j",
     R"j({"apiVersion": "crd.projectcalico.org/v1", "kind": "StagedKubernetesNetworkPolicy",
          "metadata": {"name": "staged", "namespace": "a"}, "spec": {"podSelector": {}}})j",
 };
@@ -369,7 +327,7 @@ TEST(PolicyProperty, EveryMomentIsOldOrNew) {
     for (int round = 0; round < rounds(60); ++round) {
         Generator generator(static_cast<uint64_t>(round) + 500000);
         const auto objects = generator.cluster();
-        const auto queries = generator.queries(objects, 25);
+        const auto queries = generator.queries(25);
         TableWorld tables;
         for (const auto& object : objects) {
             tables.put(object);
@@ -410,10 +368,10 @@ TEST(PolicyProperty, EveryMomentIsOldOrNew) {
 // stays as it was.
 TEST(PolicyProperty, UnreadableSubjectNeverOpens) {
     Generator generator(7);
-    auto pod = generator.pod(0);
+    auto pod = generator.plain_pod(1);
     pod["metadata"]["namespace"] = "a";
     pod["spec"]["nodeName"] = "n1";
-    auto other = generator.pod(1);
+    auto other = generator.plain_pod(2);
     other["spec"]["nodeName"] = "n2";
     const auto policy = [](const char* selector) {
         return json{{"apiVersion", "crd.projectcalico.org/v1"},
@@ -452,7 +410,7 @@ TEST(PolicyProperty, RestartAdopts) {
     for (int round = 0; round < rounds(40); ++round) {
         Generator generator(static_cast<uint64_t>(round) + 900000);
         const auto objects = generator.cluster();
-        const auto queries = generator.queries(objects, 60);
+        const auto queries = generator.queries(60);
         TableWorld first;
         for (const auto& object : objects) {
             first.put(object);
@@ -467,7 +425,7 @@ TEST(PolicyProperty, RestartAdopts) {
             ASSERT_TRUE(calc::feed(second, kind_of(object), object));
         }
         for (const auto& object : objects) { // slots as the CNI server kept them
-            if (object["kind"] == "Pod" && object["spec"]["nodeName"] == "n1") {
+            if (is_local_pod(object)) {
                 second.upsert_local(*calc::local_from_pod(object, slot++));
             }
         }
@@ -525,7 +483,7 @@ TEST(PolicyProperty, RestartInAChangedClusterConverges) {
 TEST(PolicyProperty, FullTableKeepsTheOldPolicy) {
     Generator generator(42);
     const auto objects = generator.cluster();
-    const auto queries = generator.queries(objects, 100);
+    const auto queries = generator.queries(100);
     dataplane::MemoryTables memory({.ports = 4096, .policies = 40});
     dataplane::PolicyTables tables(memory);
     ASSERT_TRUE(tables.resync({}));
@@ -533,7 +491,7 @@ TEST(PolicyProperty, FullTableKeepsTheOldPolicy) {
     uint16_t slot = 0;
     const auto put = [&](const json& object) {
         ASSERT_TRUE(calc::feed(calculator, kind_of(object), object));
-        if (object["kind"] == "Pod" && object["spec"]["nodeName"] == "n1") {
+        if (is_local_pod(object)) {
             calculator.upsert_local(*calc::local_from_pod(object, slot++));
         }
     };
