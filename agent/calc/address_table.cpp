@@ -70,8 +70,11 @@ void AddressTable::touch_children(Prefixes::iterator at) {
 AddressTable::Node* AddressTable::contribute(const Cidr& prefix, SourceId source) {
     const auto [at, made] = prefixes_.try_emplace(prefix);
     if (made) {
-        classes_.retain(0); // of `now`
-        at->second.parent = find_parent(at);
+        Node* parent = find_parent(at);
+        at->second.parent = parent;
+        // Until it is computed: what those inside it were computed with.
+        at->second.now = parent == nullptr ? AddressClass{} : parent->second.now;
+        classes_.retain(at->second.now.ref);
         move_children(at, at->second.parent, &*at);
     }
     at->second.sources.push_back(source);

@@ -104,5 +104,23 @@ TEST_F(LastGood, AKubernetesPolicyKeepsItsSubject) {
     EXPECT_TRUE(reaches());
 }
 
+// In one update a set goes whose net was around an address, and another comes with a net between
+// the two: what the first meant to the address is gone with it.
+TEST_F(LastGood, ASetThatGoesLeavesNothingBelowOneThatComes) {
+    const auto set = [](const char* name, const char* net) {
+        return calico("GlobalNetworkSet", name, {{"nets", {net}}});
+    };
+    put(calico(
+        "GlobalNetworkPolicy", "from-friends",
+        {{"selector", "all()"},
+         {"types", {"Ingress"}},
+         {"ingress", {{{"action", "Allow"}, {"source", {{"selector", "set == 'friends'"}}}}}}}));
+    put(set("friends", "10.0.0.0/16"));
+    EXPECT_TRUE(reaches());
+    world_.remove(set("friends", "10.0.0.0/16"));
+    put(set("others", "10.0.0.0/29"));
+    EXPECT_FALSE(reaches());
+}
+
 } // namespace
 } // namespace manx::testing_policy
