@@ -4,9 +4,9 @@
 //
 // An endpoint is enforced when both of its hooks are attached and its addresses, classes and
 // policy are in the tables. Programs come first and go last, with the device: one with programs and
-// without a table entry drops everything, so there is no moment without policy. Nothing is written
-// before the first complete snapshot of the datastore; what an earlier agent wrote stays in force
-// until then.
+// without a table entry drops whatever the workload sends, so there is no moment without policy.
+// Nothing is written before the first complete snapshot of the datastore; what an earlier agent
+// wrote stays in force until then.
 //
 // Threading: the loop's thread, but for what the sink says is called on a worker.
 #pragma once
