@@ -2,6 +2,7 @@
 #include "loader/expedite.h"
 
 #include "base/log.h"
+#include "base/unique_fd.h"
 
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -9,6 +10,7 @@
 #include <cerrno>
 #include <cstring>
 #include <fcntl.h>
+#include <mutex>
 #include <unistd.h>
 
 namespace manx::loader {
@@ -17,8 +19,20 @@ namespace {
 
 constexpr const char* kSetting = "/sys/kernel/rcu_expedited";
 
-// Held by one at a time: two that put back what they found would leave it on. No fd: not there, not
-// writable (a read-only /sys), or in another's hand.
+struct Shared {
+    std::mutex mutex;
+    int holders = 0;
+    std::string note;
+    UniqueFd setting; // none: nothing to put back
+};
+
+Shared& shared() {
+    static Shared one;
+    return one;
+}
+
+// Held by one process at a time: two that put back what they found would leave it on. No fd: not
+// there, not writable (a read-only /sys), or in another's hand.
 UniqueFd take_setting() {
     UniqueFd fd(open(kSetting, O_RDWR | O_CLOEXEC));
     if (fd && flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
@@ -46,24 +60,37 @@ void put_back(int fd, const std::string& note) {
 
 } // namespace
 
-Expedite::Expedite(const std::string& note) : note_(note), setting_(take_setting()) {
-    if (!setting_) {
+Expedite::Expedite() {
+    Shared& all = shared();
+    const std::lock_guard lock(all.mutex);
+    if (all.holders++ > 0 || all.note.empty()) {
         return;
     }
+    all.setting = take_setting();
     // The note first: between the two a kill leaves a note without need, which does no harm.
-    if (is_on(setting_.get()) || (mkdir(note_.c_str(), 0700) != 0 && errno != EEXIST) ||
-        !set(setting_.get(), "1")) {
-        setting_.reset();
+    if (all.setting &&
+        (is_on(all.setting.get()) || (mkdir(all.note.c_str(), 0700) != 0 && errno != EEXIST) ||
+         !set(all.setting.get(), "1"))) {
+        all.setting.reset();
     }
 }
 
 Expedite::~Expedite() {
-    if (setting_) {
-        put_back(setting_.get(), note_);
+    Shared& all = shared();
+    const std::lock_guard lock(all.mutex);
+    if (--all.holders == 0 && all.setting) {
+        put_back(all.setting.get(), all.note);
+        all.setting.reset();
     }
 }
 
-void Expedite::recover(const std::string& note) {
+void Expedite::begin(const std::string& note) {
+    Shared& all = shared();
+    const std::lock_guard lock(all.mutex);
+    if (all.holders > 0) {
+        return;
+    }
+    all.note = note;
     if (access(note.c_str(), F_OK) != 0) {
         return;
     }

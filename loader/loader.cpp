@@ -128,8 +128,6 @@ struct Loader::State {
         return programs.fds.contains(kHookPrograms.at(MANX_HOOK_TO_HOST));
     }
 
-    [[nodiscard]] std::string expedite_note() const { return bpffs + "/rcu_expedited"; }
-
     [[nodiscard]] int program(manx_hook hook) const {
         return programs.fds.at(kHookPrograms.at(hook)).get();
     }
@@ -162,7 +160,7 @@ Result<void> Loader::State::open(const LoadOptions& options) {
     const bool netfilter = options.use_netfilter && has_netfilter_programs();
     TRY(adopt_or_load_programs(opened.all_adopted, netfilter));
     tcx = !options.force_clsact && has_tcx(program(MANX_HOOK_FROM_WORKLOAD));
-    Expedite::recover(expedite_note());
+    Expedite::begin(bpffs + "/rcu_expedited");
     if (tcx) {
         TRY_ASSIGN(clsact, devices_with_clsact());
     }
@@ -299,7 +297,7 @@ Result<void> Loader::State::attach(uint32_t ifindex, std::span<const manx_hook> 
         return {};
     }
     {
-        const Expedite expedite(expedite_note());
+        const Expedite expedite;
         for (const manx_hook hook : hooks) {
             TRY(attach_tcx(link_path(ifindex, hook), ifindex, hook, program(hook)));
         }
@@ -425,7 +423,7 @@ Result<void> Loader::attach_uplink(uint32_t ifindex) {
 
 Result<void> Loader::detach(uint32_t ifindex) {
     (void)bpf_map_delete_elem(state_->maps.at("manx_uplinks").get(), &ifindex); // if it is one
-    const Expedite expedite(state_->expedite_note());
+    const Expedite expedite;
     for (const manx_hook hook : kAllHooks) {
         TRY(state_->detach(ifindex, hook));
     }
@@ -456,7 +454,7 @@ Result<std::vector<Attachment>> Loader::attachments() const {
 Result<void> Loader::remove_all() {
     TRY_ASSIGN(const std::vector<Attachment> attached, attachments());
     {
-        const Expedite expedite(state_->expedite_note());
+        const Expedite expedite;
         for (const Attachment& one : attached) {
             TRY(state_->detach(one.ifindex, one.hook));
         }

@@ -2,6 +2,7 @@
 #include "agent/cni/remover.h"
 
 #include "agent/cni/device.h"
+#include "loader/expedite.h"
 
 #include <algorithm>
 #include <fcntl.h>
@@ -162,6 +163,7 @@ void Remover::work(Lane& lane, const std::vector<ItemPtr>& items, const Report& 
     if (found.empty()) {
         return;
     }
+    const loader::Expedite expedite; // programs on the devices
     const auto result = remove_devices(lane.socket, found);
     for (const ItemPtr& item : removed) {
         report(item, result);
