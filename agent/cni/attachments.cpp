@@ -166,7 +166,6 @@ void Attachments::save_or_log(const Record& record) {
         log_->error("state of an endpoint could not be written: {}", saved.error().text());
     }
 }
-}
 
 Result<void> Attachments::restore() {
     std::vector<Error> broken;
