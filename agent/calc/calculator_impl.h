@@ -74,6 +74,7 @@ struct LocalState {
     std::vector<PolicyRef> policies; // in order of evaluation
     std::vector<LocalAddress> addresses;
     manx_slot_entry slot_written{};
+    uint16_t slot_place = 0; // where it is
 };
 
 struct GroupState {
@@ -146,6 +147,7 @@ public:
     void replace_outgrown_sets();
     void forget_entry(SetRef ref, ClassRef one, TableUpdate& out);
     PortTablePtr intern(PortTable table);
+    void write_classes(LocalState& local, TableUpdate& out);
     void write_local(LocalState& local, TableUpdate& out);
     [[nodiscard]] uint32_t set_id(SetRef ref) const;
     void trim_port_tables();

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // From marks to steps. The order is what maps/abi/policy.h demands: what new classes mean to the
-// sets in force, then addresses to their new classes, then new sets, then endpoints to their new
-// sets, then what nobody names any more. Matchers that fell out of use go last and make a second
-// round: their going only merges classes that no rule tells apart any more.
+// sets in force, then addresses (endpoints of this node too) to their new classes, then new sets,
+// then endpoints to their new sets, then what nobody names any more. Matchers that fell out of use
+// go last and make a second round: their going only merges classes that no rule tells apart any
+// more.
 #include "agent/calc/calculator_impl.h"
 
 #include <fmt/format.h>
@@ -174,12 +175,13 @@ void PolicyCalculator::Impl::update_services() {
 
 void PolicyCalculator::Impl::update_addresses(TableUpdate& out) {
     const auto changes = addresses.resolve(matcher_hashes);
-    out.steps.reserve(out.steps.size() + changes.size());
     for (const auto& change : changes) {
         if (change.present && classes.publish(change.now.ref)) {
             add_class(change.now.ref, out);
         }
     }
+    std::vector<ClassStep> steps;
+    steps.reserve(changes.size());
     for (const auto& change : changes) {
         ClassStep step;
         step.prefix = change.prefix;
@@ -190,7 +192,7 @@ void PolicyCalculator::Impl::update_addresses(TableUpdate& out) {
             change.now.ref == change.before.ref) {
             // nothing that the tables show
         } else {
-            out.steps.emplace_back(step);
+            steps.push_back(step);
         }
         if (change.was_present && classes.withdraw(change.before.ref)) {
             idle_classes.push_back(change.before.ref);
@@ -202,6 +204,16 @@ void PolicyCalculator::Impl::update_addresses(TableUpdate& out) {
             }
         }
     }
+    // An address goes from its old entry to its new one, and is never found by what is around
+    // either: the longest come first, and go last.
+    std::ranges::stable_sort(steps, [](const ClassStep& a, const ClassStep& b) {
+        if (a.remove != b.remove) {
+            return b.remove;
+        }
+        return a.remove ? a.prefix.length() < b.prefix.length()
+                        : a.prefix.length() > b.prefix.length();
+    });
+    out.steps.insert(out.steps.end(), steps.begin(), steps.end());
 }
 
 // A class that an address has from now on: an entry in every set that can tell it from others.
@@ -413,6 +425,11 @@ void PolicyCalculator::Impl::update_locals(TableUpdate& out) {
         }
         local->addresses = std::move(fresh);
     }
+    // The class that local peers see comes from the endpoint's entry: all of them have their new
+    // one before any has a set that may not know the old one.
+    for (LocalState* local : dirty_locals) {
+        write_classes(*local, out);
+    }
     for (const SetRef ref : fresh_sets) {
         build_set(ref, out);
     }
@@ -422,6 +439,32 @@ void PolicyCalculator::Impl::update_locals(TableUpdate& out) {
     }
     dirty_locals.clear();
     std::ranges::for_each(left, [this](SetRef ref) { release_set(ref); });
+}
+
+// What is in the tables already, with its class of now.
+void PolicyCalculator::Impl::write_classes(LocalState& local, TableUpdate& out) {
+    manx_slot_entry slot = local.slot_written;
+    bool found[2] = {}; // the address that the slot stands for, by family
+    for (auto& address : local.addresses) {
+        if (!address.present) {
+            continue;
+        }
+        manx_endpoint value = address.written;
+        value.class_id = classes.number(addresses.lookup(address.address).ref);
+        const size_t family = address.address.is_v4() ? 0 : 1;
+        if (!found[family] && slot.class_id[family] == address.written.class_id) {
+            slot.class_id[family] = value.class_id;
+            found[family] = true;
+        }
+        if (!same_endpoint(value, address.written)) {
+            out.steps.emplace_back(EndpointStep{address.address, false, value});
+            address.written = value;
+        }
+    }
+    if (!same_slot(slot, local.slot_written)) {
+        out.steps.emplace_back(SlotStep{local.slot_place, slot});
+        local.slot_written = slot;
+    }
 }
 
 void PolicyCalculator::Impl::write_local(LocalState& local, TableUpdate& out) {
@@ -469,9 +512,14 @@ void PolicyCalculator::Impl::write_local(LocalState& local, TableUpdate& out) {
         address.written = value;
         address.present = true;
     }
+    if (local.slot_written.ifindex != 0 && local.slot_place != endpoint.slot) {
+        out.steps.emplace_back(SlotStep{local.slot_place, {}});
+        local.slot_written = {};
+    }
     if (!same_slot(slot, local.slot_written)) {
         out.steps.emplace_back(SlotStep{endpoint.slot, slot});
         local.slot_written = slot;
+        local.slot_place = endpoint.slot;
     }
 }
 
@@ -535,7 +583,7 @@ TableUpdate PolicyCalculator::Impl::snapshot() const {
             }
         }
         if (local.slot_written.ifindex != 0) {
-            out.steps.emplace_back(SlotStep{local.endpoint.slot, local.slot_written});
+            out.steps.emplace_back(SlotStep{local.slot_place, local.slot_written});
         }
     }
     return out;

@@ -387,7 +387,7 @@ void PolicyCalculator::Impl::remove_local(const std::string& interface) {
         }
     }
     if (local.slot_written.ifindex != 0) {
-        removed.steps.emplace_back(SlotStep{local.endpoint.slot, {}});
+        removed.steps.emplace_back(SlotStep{local.slot_place, {}});
     }
     for (const auto& address : local.endpoint.addresses) {
         if (const auto at = local_by_address.find(address);

@@ -111,6 +111,9 @@ MemoryTables::each_slot(const std::function<void(uint16_t, const manx_slot_entry
 }
 
 manx_class MemoryTables::classify(const IpAddress& address) const {
+    if (const auto* local = endpoint(address)) {
+        return {local->class_id, MANX_CLASS_POOL | MANX_CLASS_POD};
+    }
     for (unsigned length = address.bits() + 1; length-- > 0;) {
         if (const auto found = classes_.find(Cidr(address, length)); found != classes_.end()) {
             return found->second;

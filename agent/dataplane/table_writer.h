@@ -84,7 +84,7 @@ public:
 
     [[nodiscard]] uint32_t policies_capacity() const override { return limits_.policies; }
 
-    // Class and flags of an address: endpoint, exact, longest prefix.
+    // Class and flags of an address, as the programs find them: endpoint, exact, longest prefix.
     [[nodiscard]] manx_class classify(const IpAddress& address) const;
     [[nodiscard]] const manx_endpoint* endpoint(const IpAddress& address) const;
 

@@ -7,10 +7,11 @@
  * Everything that depends on the endpoint itself (its own class, its own named ports) is resolved
  * when the set is compiled, so endpoints share a set only where that is equal too.
  *
- * Order of writes that keeps every moment consistent: port tables, then (set, class) entries of
- * new sets and of new classes, then addresses to their new classes, then endpoints to their new
- * sets, then deletion of what nobody names any more. Port table room is reused only after a grace
- * period, since a program may still be reading it.
+ * Order of writes that keeps every moment consistent: port tables before what names them; entries
+ * of new classes in the sets in force; addresses to their new classes, in the class tables (longest
+ * prefix first) and in the entries of endpoints and slots; entries of new sets; endpoints and slots
+ * to their new sets; then deletion of what nobody names any more. Port table room is reused only
+ * after a grace period, since a program may still be reading it.
  */
 #pragma once
 
