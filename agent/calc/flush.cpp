@@ -531,10 +531,11 @@ void PolicyCalculator::Impl::retire(TableUpdate& out) {
         if (!set.live || set.users > 0) {
             continue;
         }
+        // The default first: who still comes is to find nothing rather than what others have.
+        out.steps.emplace_back(PolicyStep{{set.id, MANX_CLASS_ANY}, nullptr});
         for (const auto& [one, table] : set.entries) {
             out.steps.emplace_back(PolicyStep{{set.id, classes.number(one)}, nullptr});
         }
-        out.steps.emplace_back(PolicyStep{{set.id, MANX_CLASS_ANY}, nullptr});
         for (const MatcherId matcher : set.matchers) {
             std::erase(matchers[matcher].sets, ref);
         }

@@ -21,6 +21,12 @@ std::string item_key(api::Kind kind, const std::string& ns, const std::string& n
     return std::to_string(static_cast<int>(kind)) + ":" + ns + "/" + name;
 }
 
+// An endpoint that is no pod (no Kubernetes arguments) is an item of its own.
+std::string item_key(const dataplane::LocalEndpoint& endpoint) {
+    return endpoint.pod.empty() ? "device:" + endpoint.interface
+                                : item_key(api::Kind::Pod, endpoint.ns, endpoint.pod);
+}
+
 api::LabelMap inherited(const api::LabelMap& labels, std::string_view prefix,
                         const std::string& name) {
     api::LabelMap out;
@@ -317,10 +323,8 @@ void PolicyCalculator::Impl::upsert_local(const dataplane::LocalEndpoint& endpoi
     if (local.item != nullptr && local.endpoint == endpoint) {
         return;
     }
-    const std::string key = item_key(api::Kind::Pod, endpoint.ns, endpoint.pod);
-    const std::string old_key =
-        local.item == nullptr ? key
-                              : item_key(api::Kind::Pod, local.endpoint.ns, local.endpoint.pod);
+    const std::string key = item_key(endpoint);
+    const std::string old_key = local.item == nullptr ? key : item_key(local.endpoint);
     if (old_key != key) {
         remove_local(endpoint.interface);
         upsert_local(endpoint);
@@ -406,7 +410,7 @@ void PolicyCalculator::Impl::remove_local(const std::string& interface) {
         if (item.known) {
             refresh_addresses(item, local.from_object, item.group);
         } else {
-            forget_item(item_key(api::Kind::Pod, local.endpoint.ns, local.endpoint.pod));
+            forget_item(item_key(local.endpoint));
         }
     }
     dirty_locals.erase(&local);

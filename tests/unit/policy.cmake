@@ -6,5 +6,7 @@ manx_test(policy_property_test ${CMAKE_CURRENT_LIST_DIR}/policy_property_test.cp
   TIMEOUT 300 LINK manx::policy_testing fmt::fmt)
 manx_test(policy_moments_test ${CMAKE_CURRENT_LIST_DIR}/policy_moments_test.cpp LABEL unit
   TIMEOUT 300 LINK manx::policy_testing fmt::fmt)
+manx_test(policy_locals_test ${CMAKE_CURRENT_LIST_DIR}/policy_locals_test.cpp LABEL unit
+  LINK manx::policy_testing fmt::fmt)
 # Its time is the compiler's, in JSON literals.
 set_source_files_properties(${CMAKE_CURRENT_LIST_DIR}/policy_property_test.cpp PROPERTIES COMPILE_OPTIONS "-O0;-U_FORTIFY_SOURCE")
