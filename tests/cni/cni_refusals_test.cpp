@@ -12,6 +12,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 
 #include <array>
 #include <cstring>
@@ -184,11 +185,12 @@ protected:
         return static_cast<size_t>(std::distance(begin(all), end(all)));
     }
 
-    void await_descriptors(size_t count) const {
-        for (int i = 0; i < 700 && agents_descriptors() != count; ++i) {
+    // Others come and go in the agent; what leaks here stays.
+    void await_at_most(size_t count) const {
+        for (int i = 0; i < 700 && agents_descriptors() > count; ++i) {
             usleep(10000);
         }
-        EXPECT_EQ(agents_descriptors(), count);
+        EXPECT_LE(agents_descriptors(), count);
     }
 };
 
@@ -215,15 +217,15 @@ TEST_F(CniPeer, descriptors_that_nobody_asked_for_are_closed_and_silence_ends) {
         std::memcpy(CMSG_DATA(rights), sent.data(), sizeof sent);
         ASSERT_EQ(sendmsg(peer.get(), &message, 0), 1);
     }
-    await_descriptors(before + 2); // the connection and one namespace
-    await_descriptors(before);     // it says no more
     char byte = 0;
-    EXPECT_EQ(recv(peer.get(), &byte, 1, 0), 0);
+    EXPECT_EQ(recv(peer.get(), &byte, 1, 0), 0) << "it says no more";
+    await_at_most(before);
 }
 
 TEST_F(CniPeer, without_descriptors_the_agent_waits_and_goes_on) {
     start_agent();
     ASSERT_TRUE(run("STATUS", {}).ok());
+    usleep(300000);  // until what was open for it is closed
     rlim_t free = 3; // the lowest number that is
     while (std::filesystem::exists(fds() + std::to_string(free))) {
         ++free;
@@ -245,6 +247,10 @@ TEST_F(CniPeer, without_descriptors_the_agent_waits_and_goes_on) {
     const long before = ticks();
     usleep(1000000);
     EXPECT_LE(ticks() - before, 5) << "it tries again and again";
+    siginfo_t ended{};
+    EXPECT_EQ(waitid(P_PID, static_cast<id_t>(waiting.pid()), &ended, WEXITED | WNOHANG | WNOWAIT),
+              0);
+    EXPECT_EQ(ended.si_pid, 0) << "it was served";
     ASSERT_EQ(prlimit(agent_, RLIMIT_NOFILE, &old, nullptr), 0);
     const auto status = waiting.wait();
     EXPECT_TRUE(status.ok()) << status.text;
