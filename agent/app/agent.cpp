@@ -186,11 +186,16 @@ private:
             }
         });
         addresses_ = std::make_unique<cni::IpamAddresses>(*allocator_, config_.node_name);
-        TRY_ASSIGN(
-            cni_,
-            cni::CniServer::create(
-                {.loop = loop_, .store = *store_, .addresses = *addresses_, .sink = *enforcer_},
-                {.socket_path = config_.cni_socket, .state_dir = config_.state_dir}));
+        TRY_ASSIGN(cni_, cni::CniServer::create(
+                             {.loop = loop_,
+                              .store = *store_,
+                              .addresses = *addresses_,
+                              .sink = *enforcer_,
+                              .when_current =
+                                  [this](auto fn) {
+                                      syncer_->when_applied(std::move(fn));
+                                  }}, // there by then
+                             {.socket_path = config_.cni_socket, .state_dir = config_.state_dir}));
         return cni_->start();
     }
 

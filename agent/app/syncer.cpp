@@ -16,6 +16,7 @@ constexpr size_t kMostPending = 256;
 } // namespace
 
 Syncer::Syncer(EventLoop& loop, datastore::Store& store) : loop_(loop), store_(store) {
+    door_->syncer = this;
 }
 
 Syncer::~Syncer() {
@@ -25,6 +26,10 @@ Syncer::~Syncer() {
         stopping_ = true;
     }
     room_.notify_all(); // a callback that waits would keep its watch from ending
+    {
+        std::lock_guard lock(door_->mutex);
+        door_->syncer = nullptr;
+    }
     for (auto& state : kinds_) {
         state->watch.reset(); // no callback runs after this
     }
@@ -64,6 +69,15 @@ Result<void> Syncer::start() {
         TRY_ASSIGN(state->watch, store_.watch(state->kind, std::move(handler)));
     }
     return {};
+}
+
+void Syncer::when_applied(std::function<void()> fn) {
+    store_.when_delivered([door = door_, fn = std::move(fn)] {
+        std::lock_guard lock(door->mutex);
+        if (Syncer* syncer = door->syncer) {
+            syncer->enqueue([syncer, fn] { syncer->reached_.push_back(fn); });
+        }
+    });
 }
 
 bool Syncer::synced() const {
@@ -163,20 +177,28 @@ void Syncer::on_synced(KindState& state) {
 
 void Syncer::drain() {
     std::vector<std::function<void()>> batch;
+    BatchTimes times;
     {
         std::lock_guard lock(mutex_);
         batch.swap(pending_);
-        times_ = pending_times_;
+        times = pending_times_;
     }
     room_.notify_one();
-    times_.updates = batch.size();
-    times_.taken = BatchTimes::Clock::now();
+    times.taken = BatchTimes::Clock::now();
     for (auto& job : batch) {
         job();
     }
-    times_.applied = BatchTimes::Clock::now();
-    if (on_batch_) {
-        on_batch_(synced());
+    const auto reached = std::exchange(reached_, {});
+    times.updates = batch.size() - reached.size();
+    times.applied = BatchTimes::Clock::now();
+    if (times.updates > 0) { // marks alone change nothing
+        times_ = times;
+        if (on_batch_) {
+            on_batch_(synced());
+        }
+    }
+    for (const auto& fn : reached) {
+        fn();
     }
 }
 

@@ -69,6 +69,10 @@ public:
     // Called on the loop's thread after each batch was applied; synced: all kinds are complete.
     void on_batch(std::function<void(bool synced)> fn) { on_batch_ = std::move(fn); }
 
+    // Calls fn on the loop's thread once everything that is in the datastore now has been applied
+    // and told on_batch(); at the earliest when all kinds are complete.
+    void when_applied(std::function<void()> fn);
+
     Result<void> start();
     [[nodiscard]] bool synced() const;
 
@@ -117,6 +121,15 @@ private:
     uint64_t updates_ = 0;
     std::string applied_;
     BatchTimes times_;
+    std::vector<std::function<void()>> reached_; // marks of when_applied() in the batch at hand
+
+    // What the store may still call after the Syncer has gone.
+    struct Door {
+        std::mutex mutex;
+        Syncer* syncer = nullptr;
+    };
+
+    std::shared_ptr<Door> door_ = std::make_shared<Door>();
 
     std::mutex mutex_; // of the four below
     std::vector<std::function<void()>> pending_;

@@ -4,6 +4,7 @@
 #include "agent/cni/attachments_state.h"
 
 #include <algorithm>
+#include <chrono>
 #include <utility>
 
 namespace manx::cni {
@@ -24,6 +25,9 @@ std::string render(const CniRequest& request, const Record& record) {
     }
     return render_result(request.conf.version, own);
 }
+
+// Policy is milliseconds behind, as a rule.
+constexpr auto kPolicyDeadline = std::chrono::seconds(5);
 
 Outcome held_yet() {
     return tl::unexpected(CniError{
@@ -239,6 +243,7 @@ void Attachments::on_assigned(const AddPtr& add, Result<Workload> workload) {
     add->device.mtu = add->record.mtu;
     add->device.mac = add->workload.mac;
     add->device.allow_ip_forwarding = add->request.conf.allow_ip_forwarding;
+    await_policy(add);
     device_worker_.post([this, add, alive = alive(), &loop = loop_] {
         auto ids = make_device(device_socket_, add->device);
         if (ids) {
@@ -299,6 +304,45 @@ void Attachments::on_made(const AddPtr& add, Result<DeviceIds> ids) {
     endpoint.ifindex = ids->host_ifindex;
     endpoint.mac = ids->container_mac;
     records_[add->interface] = add->record;
+    add->made = true;
+    enforce_if_current(add);
+}
+
+// The pod was read from the store; the sink knows what its watch has brought. A policy that was
+// there before the pod is in force before the pod is up.
+void Attachments::await_policy(const AddPtr& add) {
+    using Policy = Add::Policy;
+    if (!when_current_) {
+        add->policy = Policy::Current;
+        return;
+    }
+    const auto settle = [this, add, alive = alive()](Policy policy) {
+        if (alive.expired() || add->policy != Policy::Behind) {
+            return;
+        }
+        add->policy = policy;
+        add->patience = {};
+        enforce_if_current(add);
+    };
+    auto timer = loop_.add_timer(kPolicyDeadline, [settle] { settle(Policy::TooLate); });
+    if (timer) {
+        add->patience = std::move(*timer);
+    }
+    when_current_([settle] { settle(Policy::Current); });
+}
+
+void Attachments::enforce_if_current(const AddPtr& add) {
+    if (!add->made || add->policy == Add::Policy::Behind) {
+        return;
+    }
+    if (add->policy == Add::Policy::TooLate) {
+        undo_add(add,
+                 {Code::TryAgainLater,
+                  "the policy in force on this node is older than the pod and does not catch up",
+                  {}});
+        return;
+    }
+    const auto& endpoint = add->record.endpoint;
     add->enforced = true; // from here on there is something to forget
     sink_.enforce(endpoint, [this, add, alive = alive()](Result<void> done) {
         if (!alive.expired()) {

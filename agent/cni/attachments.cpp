@@ -29,8 +29,8 @@ Attachments::Attachments(const Dependencies& with, RecordFolder folder, std::str
                          netlink::Socket for_devices, netlink::Socket own,
                          std::unique_ptr<Remover> remover)
     : loop_(with.loop), store_(with.store), source_(with.addresses), sink_(with.sink),
-      log_(log::get("cni")), folder_(std::move(folder)), boot_id_(std::move(boot_id)),
-      device_socket_(std::move(for_devices)), socket_(std::move(own)),
+      when_current_(with.when_current), log_(log::get("cni")), folder_(std::move(folder)),
+      boot_id_(std::move(boot_id)), device_socket_(std::move(for_devices)), socket_(std::move(own)),
       remover_(std::move(remover)) {
     slots_.set(0); // an empty entry of the slot table looks like slot 0
     assigning_ = std::make_unique<Batch<AddPtr>>(

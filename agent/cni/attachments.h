@@ -4,7 +4,8 @@
 // addresses are taken in batches on one worker, devices are made on a second, annotations are
 // written on a third, the Remover takes devices away, and policy is the EndpointSink's.
 //
-//   ADD   record (adding) -> addresses -> device, both ends down, with programs -> enforce
+//   ADD   record (adding) -> pod, addresses -> device, both ends down, with programs | policy as
+//         new as the pod -> enforce
 //         -> ends up, routes | annotations of the pod -> record (ready) -> answer
 //   DEL   forget -> device away -> addresses back, annotations -> record away -> answer
 //
@@ -53,6 +54,9 @@ public:
         datastore::Store& store;
         AddressSource& addresses;
         EndpointSink& sink;
+        // Calls back, on the loop's thread, once the policy that the sink enforces is as new as
+        // what has been read from the store until now.
+        std::function<void(std::function<void()>)> when_current;
     };
 
     static Result<std::unique_ptr<Attachments>> open(const Dependencies& with,
@@ -117,7 +121,9 @@ private:
     void on_assigned(const AddPtr& add, Result<Workload> workload);
     // What speaks against the addresses, before anything is made for them.
     [[nodiscard]] std::optional<CniError> objection(const Add& add) const;
+    void await_policy(const AddPtr& add);
     void on_made(const AddPtr& add, Result<DeviceIds> ids);
+    void enforce_if_current(const AddPtr& add);
     void on_enforced(const AddPtr& add, Result<void> enforced);
     void on_part_done(const AddPtr& add, Result<void> part);
     void finish_add(const AddPtr& add);
@@ -163,6 +169,7 @@ private:
     datastore::Store& store_;
     AddressSource& source_;
     EndpointSink& sink_;
+    std::function<void(std::function<void()>)> when_current_;
     log::Logger log_;
     RecordFolder folder_;
     std::string boot_id_;

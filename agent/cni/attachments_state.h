@@ -19,6 +19,9 @@ struct Attachments::Add {
     Workload workload;
     DeviceSpec device;
     DeviceIds ids;
+    enum class Policy { Behind, Current, TooLate } policy = Policy::Behind;
+    EventSource patience;
+    bool made = false;
     int parts = 0; // of the last step, still running
     std::optional<CniError> problem;
     bool enforced = false;

@@ -72,6 +72,7 @@ public:
                          const Precondition& precondition) override;
     Result<void> remove(const Key& key, const Precondition& precondition) override;
     Result<std::unique_ptr<Watch>> watch(api::Kind kind, WatchHandler handler) override;
+    void when_delivered(std::function<void()> fn) override;
 
 private:
     Result<Object> replace(Tables& tables, const Key& key, json object,
@@ -277,6 +278,16 @@ Result<std::unique_ptr<Watch>> SqliteStore::watch(api::Kind kind, WatchHandler h
         TRY_ASSIGN(watcher_, SqliteWatcher::create(path_));
     }
     return watcher_->add(kind, std::move(handler));
+}
+
+void SqliteStore::when_delivered(std::function<void()> fn) {
+    std::unique_lock lock(watcher_mutex_);
+    if (watcher_) {
+        watcher_->when_delivered(std::move(fn));
+        return;
+    }
+    lock.unlock();
+    fn(); // nobody watches
 }
 
 } // namespace

@@ -8,6 +8,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <unistd.h>
+#include <utility>
 
 namespace manx::datastore {
 
@@ -95,6 +96,14 @@ std::unique_ptr<Watch> SqliteWatcher::add(api::Kind kind, WatchHandler handler) 
     return std::make_unique<SqliteWatch>(std::move(state));
 }
 
+void SqliteWatcher::when_delivered(std::function<void()> fn) {
+    {
+        std::lock_guard lock(mutex_);
+        new_marks_.push_back(std::move(fn));
+    }
+    (void)eventfd_write(wake_.get(), 1);
+}
+
 void SqliteWatcher::run() {
     pthread_setname_np(pthread_self(), "watches");
     std::chrono::milliseconds next_look = kSlowPoll;
@@ -105,6 +114,9 @@ void SqliteWatcher::run() {
         if (served) {
             retry = kFirstRetry;
             next_look = kSlowPoll;
+            for (const auto& fn : std::exchange(marks_, {})) {
+                fn();
+            }
             continue;
         }
         tables_.reset();
@@ -139,6 +151,9 @@ void SqliteWatcher::take_new() {
     std::lock_guard lock(mutex_);
     std::ranges::move(new_, std::back_inserter(watches_));
     new_.clear();
+    // Before the look: it finds all that was written until now.
+    std::ranges::move(new_marks_, std::back_inserter(marks_));
+    new_marks_.clear();
     std::erase_if(watches_, [](const auto& watch) {
         std::lock_guard watch_lock(watch->mutex);
         return watch->closed;

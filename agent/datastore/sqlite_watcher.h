@@ -12,6 +12,7 @@
 #include "agent/datastore/store.h"
 
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -29,6 +30,7 @@ public:
     ~SqliteWatcher();
 
     std::unique_ptr<Watch> add(api::Kind kind, WatchHandler handler);
+    void when_delivered(std::function<void()> fn);
 
     struct State; // of one watch, shared by the thread and the caller's Watch
 
@@ -45,12 +47,14 @@ private:
 
     std::string path_;
     UniqueFd wake_;
-    std::mutex mutex_; // of the two below
+    std::mutex mutex_; // of the three below
     std::vector<std::shared_ptr<State>> new_;
+    std::vector<std::function<void()>> new_marks_;
     bool stopping_ = false;
 
     // The thread's own.
     std::vector<std::shared_ptr<State>> watches_;
+    std::vector<std::function<void()>> marks_; // called when the next look is delivered
     std::optional<Tables> tables_;
     std::optional<Listener> listener_;
     int64_t position_ = 0;

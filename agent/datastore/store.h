@@ -101,6 +101,11 @@ public:
     virtual Result<void> remove(const Key& key, const Precondition& precondition = {}) = 0;
     // List, then watch for ever: one kind, all namespaces.
     virtual Result<std::unique_ptr<Watch>> watch(api::Kind kind, WatchHandler handler) = 0;
+    // Calls fn, on a thread of the store, once every watch of this store has delivered all that was
+    // in the datastore when this was called: what the caller has read before is among it. So it
+    // says how far a watch is without comparing resource versions, which are opaque. Waits while
+    // the datastore is not there; never calls it when the store goes before.
+    virtual void when_delivered(std::function<void()> fn) = 0;
 };
 
 } // namespace manx::datastore

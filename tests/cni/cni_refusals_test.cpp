@@ -256,6 +256,21 @@ TEST_F(CniPeer, without_descriptors_the_agent_waits_and_goes_on) {
     EXPECT_TRUE(status.ok()) << status.text;
 }
 
+TEST_F(CniRefusals, pod_is_not_up_before_older_policy) {
+    start_agent();
+    const auto box = sandbox("pod-0", "c0");
+    const std::string behind = folder_ + "/state/behind";
+    std::ofstream(behind).flush();
+    const auto refused = run("ADD", box);
+    EXPECT_EQ(refused.code(), 11) << refused.text;
+    EXPECT_THAT(refused.text, testing::HasSubstr("older than the pod"));
+    EXPECT_EQ(allocated(), 0);
+    EXPECT_EQ(devices(), 0U);
+    EXPECT_EQ(records(), 0U);
+    std::filesystem::remove(behind);
+    EXPECT_TRUE(run("ADD", box).ok());
+}
+
 // An answer that the next start would not know of is none.
 TEST_F(CniRefusals, add_fails_when_its_record_cannot_be_written) {
     start_agent();

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The CNI half of the agent as a program of its own, for tests that kill it: the real server, IPAM
 // and SQLite store, and a sink that takes every endpoint at its word, but not while there is a file
-// STATE_DIR/hold: so a test gets between the steps of an ADD.
+// STATE_DIR/hold: so a test gets between the steps of an ADD. With STATE_DIR/behind its policy
+// never is as new as the pod.
 //
 //   cni_test_agent STORE STATE_DIR SOCKET NODE [PODS]
 //
@@ -71,9 +72,16 @@ manx::Result<int> run(int argc, char** argv) {
     TRY(allocator.watch());
     manx::cni::IpamAddresses addresses(allocator, argv[4]);
     Believer sink(*loop, std::string(argv[2]) + "/hold");
-    TRY_ASSIGN(auto server,
-               manx::cni::CniServer::create({*loop, *store, addresses, sink}, {argv[3], argv[2]}));
     manx::app::Syncer syncer(*loop, *store);
+    const std::string behind = std::string(argv[2]) + "/behind";
+    const auto when_current = [&](std::function<void()> fn) {
+        if (access(behind.c_str(), F_OK) != 0) {
+            syncer.when_applied(std::move(fn));
+        }
+    };
+    TRY_ASSIGN(auto server,
+               manx::cni::CniServer::create({*loop, *store, addresses, sink, when_current},
+                                            {argv[3], argv[2]}));
     syncer.on<manx::api::IpPool>(
         manx::api::Kind::IpPool,
         [&](const auto& pool, const auto& /*key*/) { server->upsert_pool(pool); },

@@ -119,6 +119,8 @@ public:
         return fail(ErrorKind::Bug, key.text() + ": IPAM patches nothing");
     }
 
+    void when_delivered(std::function<void()> fn) override { fn(); }
+
     Result<void> remove(const Key& key, const datastore::Precondition& precondition = {}) override {
         return guarded<void>(Call::Remove, key, [&]() -> Result<void> {
             auto found = memory_->entries.find(key);

@@ -74,6 +74,44 @@ TEST_F(SyncerTest, DeliversTheSnapshotThenChangesAndKeepsTheLastGoodState) {
     EXPECT_EQ(loop_->run(), 7) << "stopped in step " << step;
 }
 
+// What was written before is in force when the mark is reached, however far the watch is behind.
+TEST_F(SyncerTest, MarksComeAfterWhatWasWrittenBefore) {
+    constexpr int kRounds = 20;
+    std::set<std::string> pools;
+    size_t told = 0;
+    Syncer syncer(*loop_, *store_);
+    syncer.on<api::IpPool>(
+        api::Kind::IpPool,
+        [&](const api::IpPool& p, const datastore::Key&) { pools.insert(p.meta.name); },
+        [&](const datastore::Key& k) { pools.erase(k.name); });
+    syncer.on_batch([&](bool) { told = pools.size(); });
+    int round = 0;
+    std::function<void()> next = [&] {
+        const auto n = static_cast<size_t>(round);
+        EXPECT_TRUE(syncer.synced());
+        EXPECT_EQ(told, 3 * n) << "round " << round;
+        EXPECT_EQ(pools.size(), 3 * n);
+        if (++round > kRounds) {
+            loop_->quit(7);
+            return;
+        }
+        for (int i = 0; i < 3; ++i) {
+            const std::string name = "p" + std::to_string(3 * round + i);
+            EXPECT_TRUE(store_->create(
+                key(name), pool(name, "10." + std::to_string(3 * round + i) + ".0.0/16")));
+        }
+        syncer.when_applied(next);
+    };
+    ASSERT_TRUE(syncer.start());
+    syncer.when_applied(next);
+    auto limit = loop_->add_timer(std::chrono::seconds(20), [&] { loop_->quit(1); });
+    EXPECT_EQ(loop_->run(), 7) << "stopped in round " << round;
+    // One that is never reached does no harm.
+    auto gone = std::make_unique<Syncer>(*loop_, *store_);
+    gone->when_applied([] { ADD_FAILURE() << "its Syncer has gone"; });
+    gone.reset();
+}
+
 // More objects than may wait for the loop at once; and an end while the store's thread waits.
 TEST_F(SyncerTest, BoundsWhatWaits) {
     constexpr int kPools = 1000;
