@@ -66,7 +66,9 @@ void print_head(std::ostream& out, const json& status) {
     out << fmt::format("Datastore:   {}, {}{}{}\n", text(store, "path"),
                        flag(store, "synced") ? "in sync" : "not in sync",
                        trouble.empty() ? "" : ": " + trouble, locked.empty() ? "" : "; " + locked);
-    out << fmt::format("Settings:    {}\n", text(status, "settings"));
+    if (std::string settings = text(status, "settings"); !settings.empty()) {
+        out << fmt::format("Settings:    {}\n", settings);
+    }
     if (std::string own = text(status, "servicesOfThisHost"); !own.empty()) {
         out << fmt::format("Pods to services of this very node: {}\n", own);
     }

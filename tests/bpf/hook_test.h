@@ -98,7 +98,7 @@ protected:
 
     // To this host, which may still translate it: a node port.
     void to_this_host(uint32_t ifindex, const harness::Packet& packet, uint32_t slot) {
-        const harness::Outcome out = from(ifindex, packet, TC_ACT_OK, MANX_PASS_TO_STACK);
+        const harness::Outcome out = from(ifindex, packet, TC_ACT_UNSPEC, MANX_PASS_TO_STACK);
         EXPECT_EQ(harness::hex(out.packet), harness::hex(packet.bytes()));
         EXPECT_EQ(out.mark & MANX_MARK_MASK, deferred(slot) | MANX_MARK_HOST_ALLOWED);
     }

@@ -157,7 +157,7 @@ TEST_P(Wire6Test, NeighborDiscoveryAndListenerReports) {
          eth() / ip("2001:db8::bad", at().remote).with_hops(255) / icmp(135, 0) / payload(20),
          MANX_DROP_SPOOFED_SOURCE);
     from(kCaliA, eth() / ip(at().a, at().host).with_hops(255) / icmp(136, 0) / payload(20),
-         TC_ACT_OK, MANX_PASS_NEIGHBOR_DISCOVERY);
+         TC_ACT_UNSPEC, MANX_PASS_NEIGHBOR_DISCOVERY);
     // Nothing else may come from a link-local address, and no discovery from afar.
     drop(kCaliA, between("fe80::1", at().b, udp(1, 2)), MANX_DROP_SPOOFED_SOURCE);
     drop(kCaliA, eth() / ip("fe80::1", at().b).with_hops(64) / icmp(135, 0) / payload(20),

@@ -472,7 +472,7 @@ TEST(FelixKind, AnnotationsOverrideFields) {
     EXPECT_EQ(config->vxlan_port, std::nullopt);
     EXPECT_EQ(config->validate().error().message,
               "FelixConfiguration default: annotation config.projectcalico.org/.vxlanPort: "
-              "expected a number, found a string");
+              "expected a whole number from 0 to 65535");
 }
 
 TEST(FelixKind, WordsInAnyLettersAsCalicoTakesThem) {

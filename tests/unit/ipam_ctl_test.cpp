@@ -246,11 +246,13 @@ TEST_F(IpamCtl, AReportedAddressThatAPodHasByNowIsKept) {
         {{"spec", {{"nodeName", "node1"}, {"containers", nlohmann::json::array()}}},
          {"status", {{"phase", "Running"}, {"podIPs", {{{"ip", address}}}}}}});
     ASSERT_EQ(run({"release", "--from-report", report}), 0) << err;
-    EXPECT_EQ(out, "Released 0 IPs successfully\n");
+    EXPECT_EQ(out, "Released 0 IPs successfully\n"
+                   "Report didn't contain any handles to clean up.\n");
     EXPECT_EQ(err, "Skipped " + address + ": in use\n");
     ASSERT_TRUE(store->remove({api::Kind::Pod, "default", "late"}));
     ASSERT_EQ(run({"release", "--from-report", report}), 0) << err;
-    EXPECT_EQ(out, "Released 1 IPs successfully\n");
+    EXPECT_EQ(out, "Released 1 IPs successfully\n"
+                   "Report didn't contain any handles to clean up.\n");
     ASSERT_EQ(run({"release", "--from-report", report}), 0) << err;
     EXPECT_NE(err.find("since the report"), std::string::npos) << err;
 }
@@ -271,7 +273,9 @@ TEST_F(IpamCtl, RepairsWhatOthersDamaged) {
           {{"handleID", "marked"}, {"block", nlohmann::json::object()}, {"deleted", true}}}});
     ASSERT_EQ(run({"check", "--settle", "0", "--show-problem-ips"}), 0) << err;
     for (const char* line :
-         {"  block 10.65.166.128/26: its lists of free and taken IPs contradict each other\n",
+         {"  IPAMBlock 10.65.166.128/26 is invalid: its lists of free and taken IPs contradict "
+          "each "
+          "other\n",
           "  affinity of host:node1 to 10.65.166.128/26: lacks the labels by which its owner finds "
           "it\n",
           "  IPAMHandle marked is marked as deleted\n", "Check complete; found 3 problems.\n"}) {

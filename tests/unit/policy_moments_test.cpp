@@ -200,7 +200,7 @@ TEST(PolicyMoments, RestartInAnyChangedCluster) {
         Generator generator(round + 1300000);
         const auto objects = generator.cluster();
         const auto other = generator.cluster(); // same names, other content
-        auto queries = generator.queries(objects, 30);
+        auto queries = generator.queries(30);
         TableWorld first;
         TableWorld later;
         std::set<std::string> pods;
@@ -218,7 +218,7 @@ TEST(PolicyMoments, RestartInAnyChangedCluster) {
             }
             // Other labels; everything else stays.
             for (auto object : objects) {
-                if (object["kind"] == "Pod" &&
+                if (object["kind"] == "Pod" && other[i]["metadata"].contains("labels") &&
                     object["metadata"]["name"] == other[i]["metadata"]["name"]) {
                     object["metadata"]["labels"] = other[i]["metadata"]["labels"];
                     later.put(object);

@@ -72,8 +72,9 @@ TEST(Settings, WhatCannotBeReadStaysAsItWas) {
     const auto problems =
         source.upsert(felix("default", {{"vxlanPort", "x"}, {"logSeverityScreen", "Debug"}}));
     ASSERT_EQ(problems.size(), 1U);
-    EXPECT_EQ(problems[0],
-              "FelixConfiguration default: spec.vxlanPort: expected a number, found a string");
+    EXPECT_EQ(
+        problems[0],
+        "FelixConfiguration default: spec.vxlanPort: expected a whole number from 0 to 65535");
     EXPECT_EQ(source.current().vxlan_port, 4000);
     EXPECT_EQ(source.current().log_level, "debug");
     (void)source.upsert(felix("default", {{"vxlanPort", "y"}}));
