@@ -12,9 +12,7 @@ namespace manx::app {
 
 namespace {
 
-// After a failure. A resync reads all tables, on the loop: not with each event while it fails.
-constexpr std::chrono::seconds kRetry{1};
-constexpr std::chrono::seconds kRetryMost{30};
+constexpr auto kRetry = std::chrono::seconds(1);
 
 log::Logger logger() {
     return log::get("enforcer");
@@ -111,38 +109,7 @@ void Enforcer::reset_counters() {
     }
 }
 
-// What nobody names any more goes when its grace period is over, not with the next event.
-void Enforcer::collect_later() {
-    if (!tables_.waiting() || tables_.behind() || collecting_) {
-        return;
-    }
-    const auto collect = [this] {
-        collecting_ = false;
-        if (tables_.behind()) {
-            return; // its next try does it
-        }
-        if (auto done = tables_.collect(); !done) {
-            logger()->warn("what is out of use stays in the tables reason=\"{}\"",
-                           done.error().text());
-            return;
-        }
-        collect_later();
-    };
-    if (auto timer = loop_.add_timer(dataplane::PolicyTables::kGrace, collect)) {
-        collect_ = std::move(*timer);
-        collecting_ = true;
-    }
-}
-
 void Enforcer::flush() {
-    flush_posted_ = false;
-    if (tables_.behind() && Clock::now() < retry_at_) {
-        // What changed is in the calculator, and goes with the next try.
-        for (auto& done : std::exchange(waiting_, {})) {
-            done(fail(ErrorKind::Exhausted, trouble_));
-        }
-        return;
-    }
     auto applied = write_tables();
     auto trouble = applied ? std::string() : applied.error().text();
     if (trouble != trouble_) {
@@ -154,21 +121,12 @@ void Enforcer::flush() {
         trouble_ = std::move(trouble);
     }
     retry_ = {};
-    if (applied) {
-        retry_after_ = kRetry;
-    } else {
-        if (tables_.waiting()) {
-            retry_after_ = kRetry; // what goes makes room
-        }
-        retry_at_ = Clock::now() + retry_after_;
-        if (auto timer = loop_.add_timer(retry_after_, [this] { flush(); })) {
+    flush_posted_ = false;
+    if (!applied) {
+        if (auto timer = loop_.add_timer(kRetry, [this] { flush(); })) {
             retry_ = std::move(*timer);
-        } else {
-            retry_at_ = {}; // with the next event, then
         }
-        retry_after_ = std::min(retry_after_ * 2, kRetryMost);
     }
-    collect_later();
     if (applied) {
         reset_counters();
         Result<void> bumped;

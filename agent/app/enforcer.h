@@ -57,11 +57,8 @@ public:
     [[nodiscard]] std::chrono::steady_clock::time_point calculated() const { return calculated_; }
 
 private:
-    using Clock = std::chrono::steady_clock;
-
     void flush();
     void flush_soon();
-    void collect_later();
     Result<void> write_tables();
     void reset_counters();
 
@@ -79,10 +76,6 @@ private:
     bool flush_posted_ = false;
     std::chrono::steady_clock::time_point calculated_;
     EventSource retry_;
-    std::chrono::seconds retry_after_{1}; // doubled by each failure
-    Clock::time_point retry_at_;          // not before, while the tables are behind
-    EventSource collect_;
-    bool collecting_ = false;                                    // collect_ is to come
     std::shared_ptr<bool> alive_ = std::make_shared<bool>(true); // for what is posted
 };
 

@@ -249,16 +249,6 @@ bool PortTable::operator==(const PortTable& other) const {
     return count == other.count && std::ranges::equal(entries, other.entries, same_entry);
 }
 
-uint64_t content_hash(const PortTable& table) {
-    uint64_t hash = table.count;
-    for (const auto& one : table.entries) {
-        hash = mix(hash ^ (uint64_t{one.last} << 32 | one.rule));
-        hash = mix(hash ^ (uint64_t{one.next} << 32 | uint64_t{one.next_count} << 16 |
-                           uint64_t{one.action} << 8 | one.flags));
-    }
-    return hash;
-}
-
 PortTable compile_port_table(std::span<const RuleStep> steps) {
     PortTable out;
     if (std::ranges::all_of(steps,
@@ -271,7 +261,12 @@ PortTable compile_port_table(std::span<const RuleStep> steps) {
         compile_by_source(steps, out);
     }
     out.entries.shrink_to_fit();
-    out.hash = content_hash(out);
+    out.hash = out.count;
+    for (const auto& one : out.entries) {
+        out.hash = mix(out.hash ^ (uint64_t{one.last} << 32 | one.rule));
+        out.hash = mix(out.hash ^ (uint64_t{one.next} << 32 | uint64_t{one.next_count} << 16 |
+                                   uint64_t{one.action} << 8 | one.flags));
+    }
     return out;
 }
 

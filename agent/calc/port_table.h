@@ -31,9 +31,6 @@ struct RuleStep {
     std::vector<Range> source_ports; // by source port; empty: any
 };
 
-// Of count and entries.
-uint64_t content_hash(const PortTable& table);
-
 // What no step decides is allowed: the default profile of workloads.
 PortTable compile_port_table(std::span<const RuleStep> steps);
 

@@ -1,23 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // Carries the calculator's steps into the policy tables. What is there is either the old policy or
-// the new one, never half of one: port tables are written before anything names them, what nobody
-// names any more is removed and its room used again only after a grace period, and an update for
-// which there is no room changes nothing.
+// the new one, never half of one: port tables are written before anything names them, their room
+// is reused only after a grace period, and an update for which there is no room changes nothing.
 //
 // After a failure in the middle, and at start, the tables are brought in line by resync() with
-// the calculator's snapshot (table_resync.cpp): it reads what is there and writes what differs, in
-// an order that keeps the same promise. Where old and new do not fit side by side it goes on in
-// rounds.
+// the calculator's snapshot: it reads what is there, writes what differs, and deletes last.
 //
 // Threading: one thread.
 #pragma once
 
 #include "agent/calc/table_update.h"
-#include "agent/dataplane/port_room.h"
 #include "agent/dataplane/table_writer.h"
 #include "base/result.h"
 
-#include <array>
 #include <chrono>
 #include <cstdint>
 #include <functional>
@@ -27,14 +22,9 @@
 
 namespace manx::dataplane {
 
-class TableResync;
-
 class PolicyTables {
 public:
     using Clock = std::chrono::steady_clock;
-
-    // Far longer than any program holds on to what it found.
-    static constexpr std::chrono::milliseconds kGrace{500};
 
     // now: injected for tests.
     explicit PolicyTables(TableWriter& writer,
@@ -45,15 +35,8 @@ public:
     // Exhausted: a table is full, the old policy stays. After any error the tables are behind, and
     // only resync() brings them on.
     Result<void> apply(const calc::TableUpdate& update);
-    // Makes the tables hold exactly the snapshot, but for what waits. Exhausted: the snapshot does
-    // not fit and nothing was written; or it fits without what is there, and this was one round:
-    // some endpoints have their new policy, the others keep their old one until the next call.
+    // Makes the tables hold exactly the snapshot.
     Result<void> resync(const calc::TableUpdate& snapshot);
-    // Removes what has waited for its grace period.
-    Result<void> collect();
-
-    // Something is to be removed, kGrace from now at the latest.
-    [[nodiscard]] bool waiting() const { return !leaving_.empty() || room_.waiting(); }
 
     // An update failed: the caller is to call resync() when it may succeed.
     [[nodiscard]] bool behind() const { return behind_; }
@@ -61,7 +44,7 @@ public:
     struct Usage {
         uint32_t port_entries = 0; // in use or waiting for their grace period
         uint32_t port_capacity = 0;
-        uint32_t policies = 0; // likewise
+        uint32_t policies = 0;
         uint32_t policy_capacity = 0;
         uint32_t tables = 0; // distinct port tables
     };
@@ -69,48 +52,41 @@ public:
     [[nodiscard]] Usage usage() const;
 
 private:
-    friend class TableResync;
-
     using RoomId = uint32_t;
 
     // Where one port table lives.
     struct Room {
         calc::PortTablePtr table;
         uint32_t offset = 0;
-        uint32_t size = 0;    // 0: part of another's, of tables that somebody damaged
-        uint32_t users = 0;   // entries of manx_policy that name it
-        bool written = false; // else its place is only reserved
+        uint32_t users = 0; // entries of manx_policy that name it
     };
 
-    // An entry of manx_policy that is to be.
-    struct Put {
-        manx_policy_key key{};
-        calc::PortTablePtr table;
+    struct Waiting {
+        Clock::time_point since;
+        uint32_t offset = 0;
+        uint32_t size = 0;
     };
 
-    // All of them or, Exhausted, none: room for their port tables and for the entries.
-    Result<void> reserve(std::span<const Put> puts);
-    void unreserve();
-    Result<void> put(std::span<const Put> puts); // reserved
+    Result<void> check_room(const calc::TableUpdate& update);
+    Result<RoomId> room_for(const calc::PortTablePtr& table);
     void leave(RoomId id);
-    Result<void> remove(uint64_t key);
-    Result<void> drop_leaving(const std::function<bool(uint64_t)>& which);
-    Result<void> check_addresses(const calc::TableUpdate& update);
-    Result<void> put_classes(std::span<const ClassEntry> classes);
+    void reuse_waiting();
+    void free_range(uint32_t offset, uint32_t size);
+    void take_range(uint32_t offset, uint32_t size);
+    Result<void> put_policies(std::span<const calc::PolicyStep* const> steps);
     Result<void> apply_steps(const calc::TableUpdate& update);
+    Result<void> adopt(const calc::TableUpdate& snapshot);
+    Result<void> sweep(const calc::TableUpdate& snapshot);
 
     TableWriter& writer_;
     std::function<Clock::time_point()> now_;
-    bool behind_ = true; // until the first resync
-    PortRoom room_;
+    bool behind_ = true;                // until the first resync
+    std::map<uint32_t, uint32_t> free_; // offset -> size
+    std::vector<Waiting> waiting_;      // in order of time
     std::vector<Room> rooms_;
     std::vector<RoomId> free_rooms_;
     std::unordered_map<const calc::PortTable*, RoomId> room_of_;
-    std::vector<RoomId> reserved_;                   // not written yet
-    size_t reserved_entries_ = 0;                    // of manx_policy, not written yet
-    std::unordered_map<uint64_t, RoomId> policies_;  // what is there: set << 32 | class
-    std::map<uint64_t, Clock::time_point> leaving_;  // of those: nobody names them, since when
-    std::array<size_t, kAddressTables> addresses_{}; // entries there, or more
+    std::unordered_map<uint64_t, RoomId> policies_; // set << 32 | class
 };
 
 } // namespace manx::dataplane

@@ -102,9 +102,7 @@ void AgentView::remove(const json& object) {
 
 Result<void> AgentView::flush() {
     now += std::chrono::seconds(1);
-    TRY(tables.apply(calculator.flush()));
-    now += std::chrono::seconds(1);
-    return tables.collect();
+    return tables.apply(calculator.flush());
 }
 
 bool InForce::put(const json& object) {
