@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a packet meets between two writes of an update: the old policy or the new one, and never
 // more than both allow. Endpoints are asked first, as the BPF programs do.
-#include "tests/unit/policy_generator.h"
-#include "tests/unit/policy_world.h"
+#include "tests/policy/generator.h"
+#include "tests/policy/memory_world.h"
 
 #include <fmt/format.h>
 
