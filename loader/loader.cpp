@@ -410,6 +410,16 @@ Result<void> Loader::clean_up_workload(uint32_t ifindex) {
     return {};
 }
 
+Result<void> Loader::clean_up_gone_workloads() {
+    TRY_ASSIGN(const std::vector<Attachment> attached, attachments());
+    for (const Attachment& one : attached) {
+        if (one.hook == MANX_HOOK_FROM_WORKLOAD && !interface_exists(one.ifindex)) {
+            TRY(clean_up_workload(one.ifindex));
+        }
+    }
+    return {};
+}
+
 Result<void> Loader::attach_uplink(uint32_t ifindex) {
     TRY(check_ethernet(ifindex));
     TRY(state_->attach(ifindex, kUplinkHooks));

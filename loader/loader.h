@@ -70,6 +70,8 @@ public:
     // After the device is gone, and its programs with it: its links' pins and drop counters.
     // Nothing of a newer interface that has got the number is touched.
     Result<void> clean_up_workload(uint32_t ifindex);
+    // Of all devices that went while nobody listened.
+    Result<void> clean_up_gone_workloads();
     // Both hooks of an uplink, which must be an Ethernet device. From then on flows may be
     // redirected out of it. Idempotent.
     Result<void> attach_uplink(uint32_t ifindex);

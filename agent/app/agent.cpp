@@ -227,12 +227,20 @@ private:
             cni_->workload_state(ifindex, up);
         };
         handler.workload_gone = [this](uint32_t ifindex) { cni_->workload_gone(ifindex); };
-        handler.workloads_unknown = [this] { cni_->look_after_all(); };
+        handler.workloads_unknown = [this] { look_after_workloads(); };
         TRY_ASSIGN(links_,
                    dataplane::HostLinks::create(loop_, config_.uplinks, std::move(handler)));
         update_mtu();
-        cni_->look_after_all(); // events tell of changes from here on
+        look_after_workloads(); // events tell of changes from here on
         return {};
+    }
+
+    void look_after_workloads() {
+        if (auto cleaned = loader_->clean_up_gone_workloads(); !cleaned) {
+            logger()->warn("pins of devices that are gone stay reason=\"{}\"",
+                           cleaned.error().text());
+        }
+        cni_->look_after_all();
     }
 
     void drop_uplink(uint32_t ifindex) {

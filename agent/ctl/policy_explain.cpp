@@ -362,12 +362,13 @@ Result<void> run_explain(Context& context, const Options& options) {
     End to;
     uint16_t port = 0;
     if (flow) {
-        TRY_ASSIGN(port, policy_port(options, *protocol));
         TRY_ASSIGN(from, find_end(options.from, inquiry.objects));
         service = find_service(inquiry.objects, options.to);
         if (!service) {
             TRY_ASSIGN(to, find_end(options.to, inquiry.objects));
-        } else {
+        }
+        TRY_ASSIGN(port, policy_port(options, *protocol));
+        if (service) {
             TRY_ASSIGN(const auto backends,
                        backends_of(inquiry.objects, *service, *protocol, port));
             for (const auto& backend : backends) {

@@ -5,7 +5,7 @@ cni_storm_test.py [BUILD FOLDER].
 
 After each round of calls that ran at once, everything that is there is compared with a model of
 what should be (storm/model.py); at the end everything is given back. A failure prints the round's
-calls and the seed. MANX_STORM_STEPS calls are made (600), MANX_STORM_SEED chooses them.
+calls and the seed. MANX_STORM_STEPS calls are made (300), MANX_STORM_SEED chooses them.
 """
 
 import concurrent.futures
@@ -424,7 +424,7 @@ def main(build_folder=os.path.join(ROOT, "build", "release")):
         print("skipped: network namespaces need root")
         return 77
     seed = os.environ.get("MANX_STORM_SEED", "1")
-    steps = int(os.environ.get("MANX_STORM_STEPS", "600"))
+    steps = int(os.environ.get("MANX_STORM_STEPS", "300"))
     print(f"MANX_STORM_SEED={seed} MANX_STORM_STEPS={steps}", flush=True)
     pods = [Pod(f"default/{CLIENT}-{n}", n, False) for n in NODES]
     pods += [Pod(f"default/p{i}-{n}", n, i % 2 == 1) for n in NODES for i in range(PODS)]

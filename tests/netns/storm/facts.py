@@ -107,6 +107,8 @@ def read_attached(node):
     found = {}
     for name in os.listdir(os.path.join(node.pins, "links")):
         ifindex, _, hook = name.partition("_")
+        if ifindex == "to":
+            continue  # to_host4, to_host6: of no device
         found.setdefault(int(ifindex), set()).add(hook)
     for entry in json.loads(node.run(["bpftool", "-j", "net"]).stdout)[0]["tc"]:
         if entry["kind"].startswith("clsact"):
