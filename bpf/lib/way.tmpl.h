@@ -56,8 +56,7 @@ __noinline int FN(way_by_route)(struct __sk_buff *ctx, const PACKET *p, struct m
 	return 0;
 }
 
-static __always_inline void FN(way_deferred)(const struct manx_endpoint *src,
-					     struct manx_way *way)
+static __always_inline void FN(way_deferred)(const struct manx_endpoint *src, struct manx_way *way)
 {
 	way->kind = MANX_WAY_DEFER;
 	way->target[0] = src->slot & 0xff;
