@@ -124,10 +124,9 @@ bool has_netfilter_programs() {
         bpf_insn{.code = BPF_JMP | BPF_EXIT, .dst_reg = 0, .src_reg = 0, .off = 0, .imm = 0}};
     bpf_prog_load_opts options{};
     options.sz = sizeof(options);
-    options.expected_attach_type = static_cast<bpf_attach_type>(kAttachTypeNetfilter);
-    const UniqueFd program(bpf_prog_load(static_cast<bpf_prog_type>(kProgramTypeNetfilter),
-                                         "manx_probe", "GPL", empty.data(), empty.size(),
-                                         &options));
+    options.expected_attach_type = kAttachTypeNetfilter;
+    const UniqueFd program(bpf_prog_load(kProgramTypeNetfilter, "manx_probe", "GPL", empty.data(),
+                                         empty.size(), &options));
     return static_cast<bool>(program);
 }
 

@@ -5,14 +5,16 @@
 
 #include "base/result.h"
 
+#include <bpf/bpf.h>
+
 #include <cstdint>
 #include <string>
 
 namespace manx::loader {
 
 // From Linux 6.4's uapi/linux/bpf.h, which Debian 12's headers do not have yet.
-inline constexpr uint32_t kProgramTypeNetfilter = 32;
-inline constexpr uint32_t kAttachTypeNetfilter = 45;
+inline constexpr auto kProgramTypeNetfilter = static_cast<bpf_prog_type>(32);
+inline constexpr auto kAttachTypeNetfilter = static_cast<bpf_attach_type>(45);
 
 // Tried with an empty program, which is not attached.
 bool has_netfilter_programs();

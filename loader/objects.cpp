@@ -109,9 +109,8 @@ Result<Object> open_object(const Embedded& source, char* log, size_t log_size) {
 void set_netfilter(bpf_object* object) {
     bpf_program* program = nullptr;
     bpf_object__for_each_program(program, object) {
-        bpf_program__set_type(program, static_cast<bpf_prog_type>(kProgramTypeNetfilter));
-        bpf_program__set_expected_attach_type(program,
-                                              static_cast<bpf_attach_type>(kAttachTypeNetfilter));
+        bpf_program__set_type(program, kProgramTypeNetfilter);
+        bpf_program__set_expected_attach_type(program, kAttachTypeNetfilter);
     }
 }
 

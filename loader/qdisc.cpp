@@ -22,6 +22,9 @@ namespace manx::loader {
 
 namespace {
 
+// What libbpf takes as "the qdisc, not a side of it".
+constexpr auto kBothSides = static_cast<bpf_tc_attach_point>(BPF_TC_INGRESS | BPF_TC_EGRESS);
+
 struct Request {
     nlmsghdr header;
     tcmsg fixed;
@@ -130,7 +133,7 @@ Result<void> remove_empty_clsact(uint32_t ifindex) {
     bpf_tc_hook whole{};
     whole.sz = sizeof(whole);
     whole.ifindex = static_cast<int>(ifindex);
-    whole.attach_point = static_cast<bpf_tc_attach_point>(BPF_TC_INGRESS | BPF_TC_EGRESS);
+    whole.attach_point = kBothSides;
     if (const int rc = bpf_tc_hook_destroy(&whole); rc < 0 && rc != -ENOENT && rc != -EINVAL) {
         return fail(ErrorKind::System,
                     "remove the empty clsact qdisc of interface " + std::to_string(ifindex), -rc);
