@@ -125,8 +125,8 @@ bool has_netfilter_programs() {
     bpf_prog_load_opts options{};
     options.sz = sizeof(options);
     options.expected_attach_type = kAttachTypeNetfilter;
-    const UniqueFd program(bpf_prog_load(kProgramTypeNetfilter, "manx_probe", "GPL", empty.data(),
-                                         empty.size(), &options));
+    const UniqueFd program(bpf_prog_load(netfilter_program_type(), "manx_probe", "GPL",
+                                         empty.data(), empty.size(), &options));
     return static_cast<bool>(program);
 }
 

@@ -13,8 +13,12 @@
 namespace manx::loader {
 
 // From Linux 6.4's uapi/linux/bpf.h, which Debian 12's headers do not have yet.
-inline constexpr auto kProgramTypeNetfilter = static_cast<bpf_prog_type>(32);
 inline constexpr auto kAttachTypeNetfilter = static_cast<bpf_attach_type>(45);
+
+inline bpf_prog_type netfilter_program_type() {
+    // NOLINTNEXTLINE(clang-analyzer-optin.core.EnumCastOutOfRange): newer than the headers
+    return static_cast<bpf_prog_type>(32);
+}
 
 // Tried with an empty program, which is not attached.
 bool has_netfilter_programs();

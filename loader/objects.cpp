@@ -109,7 +109,7 @@ Result<Object> open_object(const Embedded& source, char* log, size_t log_size) {
 void set_netfilter(bpf_object* object) {
     bpf_program* program = nullptr;
     bpf_object__for_each_program(program, object) {
-        bpf_program__set_type(program, kProgramTypeNetfilter);
+        bpf_program__set_type(program, netfilter_program_type());
         bpf_program__set_expected_attach_type(program, kAttachTypeNetfilter);
     }
 }
