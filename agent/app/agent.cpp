@@ -16,17 +16,21 @@
 #include "agent/api/pool.h"
 #include "agent/api/service.h"
 #include "agent/api/tier.h"
-#include "agent/app/bgp_report.h"
+#include "agent/app/agent_report.h"
 #include "agent/app/collector.h"
 #include "agent/app/dataplane_report.h"
 #include "agent/app/datastore_lock.h"
 #include "agent/app/enforcer.h"
+#include "agent/app/masquerade_care.h"
+#include "agent/app/memory_return.h"
 #include "agent/app/node_addresses.h"
 #include "agent/app/node_writer.h"
+#include "agent/app/object_problems.h"
 #include "agent/app/policy_names.h"
 #include "agent/app/pool_sets.h"
 #include "agent/app/rule_report.h"
 #include "agent/app/settings.h"
+#include "agent/app/setup.h"
 #include "agent/app/status_server.h"
 #include "agent/app/syncer.h"
 #include "agent/bgp/manager.h"
@@ -36,24 +40,16 @@
 #include "agent/dataplane/host_guard.h"
 #include "agent/dataplane/host_links.h"
 #include "agent/dataplane/host_settings.h"
-#include "agent/dataplane/masquerade.h"
 #include "agent/dataplane/pinned_tables.h"
 #include "agent/dataplane/policy_tables.h"
 #include "agent/datastore/sqlite_store.h"
 #include "agent/ipam/ipam.h"
 #include "base/log.h"
-#include "base/memory.h"
 #include "base/worker.h"
 #include "loader/loader.h"
-#include "loader/probe.h"
 
 #include <fmt/format.h>
-#include <nlohmann/json.hpp>
 
-#include <sys/file.h>
-
-#include <fcntl.h>
-#include <filesystem>
 #include <optional>
 #include <utility>
 
@@ -63,54 +59,6 @@ namespace {
 
 log::Logger logger() {
     return log::get("agent");
-}
-
-Result<void> make_folder(const std::string& path) {
-    std::error_code error;
-    std::filesystem::create_directories(path, error);
-    if (error) {
-        return fail_errno("make folder " + path, error.value());
-    }
-    return {};
-}
-
-// One agent per node: held as long as the descriptor is open. ConfigReality: another has it.
-Result<UniqueFd> lock_node(const AgentConfig& config) {
-    const std::string path = config.run_dir + "/agent.lock";
-    UniqueFd lock(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
-    if (!lock) {
-        return fail_errno("open " + path);
-    }
-    if (flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {
-        return fail(ErrorKind::ConfigReality,
-                    path + ": another agent of this node runs, and holds it");
-    }
-    return lock;
-}
-
-Result<void> check_kernel() {
-    TRY_ASSIGN(auto probe, loader::probe());
-    if (auto missing = probe.missing(); !missing.empty()) {
-        return fail(ErrorKind::ConfigReality,
-                    fmt::format("the kernel lacks: {}; see manx-agent --check", missing));
-    }
-    return {};
-}
-
-loader::LoadOptions load_options(const AgentConfig& config) {
-    loader::LoadOptions options;
-    options.sizes.flows4 = config.flow_table_size;
-    options.sizes.flows6 = config.flow_table_size / 2;
-    options.force_clsact = config.attach_clsact;
-    options.use_netfilter = config.use_netfilter;
-    return options;
-}
-
-bgp::BirdPaths bird_paths(const AgentConfig& config) {
-    auto paths = bgp::BirdPaths::in(config.run_dir, config.state_dir);
-    paths.binary = config.bird_path;
-    paths.control = config.bird_control_path;
-    return paths;
 }
 
 } // namespace
@@ -319,12 +267,12 @@ private:
             [this](const T& object, const datastore::Key& key) {
                 calculator().upsert(object);
                 if constexpr (requires { object.problems; }) {
-                    report_problems(key, object.problems);
+                    problems_.report(key, object.problems);
                 }
             },
             [this](const datastore::Key& key) {
                 calculator().remove(key.kind, key.ns, key.name);
-                problems_.erase(key);
+                problems_.forget(key);
             });
     }
 
@@ -360,11 +308,11 @@ private:
         syncer_->on<api::FelixConfiguration>(
             api::Kind::FelixConfiguration,
             [this](const api::FelixConfiguration& object, const datastore::Key& key) {
-                report_problems(key, settings_.upsert(object));
+                problems_.report(key, settings_.upsert(object));
             },
             [this](const datastore::Key& key) {
                 settings_.remove(key.name);
-                problems_.erase(key);
+                problems_.forget(key);
             });
         syncer_->on<api::ClusterInformation>(
             api::Kind::ClusterInformation,
@@ -410,29 +358,14 @@ private:
                     return;
                 }
                 calculator().upsert(static_cast<const api::Policy&>(policy));
-                report_problems(key, policy.problems);
+                problems_.report(key, policy.problems);
             },
             [this](const datastore::Key& key) {
                 if (const auto name = policy_names_.remove(key)) {
                     calculator().remove(key.kind, key.ns, *name);
                 }
-                problems_.erase(key);
+                problems_.forget(key);
             });
-    }
-
-    // Of an object that was understood in part.
-    void report_problems(const datastore::Key& key, const std::vector<std::string>& problems) {
-        auto text = fmt::format("{}", fmt::join(problems, "; "));
-        if (text.empty()) {
-            problems_.erase(key);
-        } else if (auto& known = problems_[key]; known != text) {
-            known = text;
-            logger()->error("{} object=\"{}\" reason=\"{}\"",
-                            api::is_policy(key.kind)
-                                ? "policy isolates until it is understood"
-                                : "object not understood, what was in force for it stays",
-                            key.text(), text);
-        }
     }
 
     void on_node(const api::Node& node) {
@@ -518,48 +451,13 @@ private:
         if (!synced) {
             return;
         }
-        masquerade();
+        masquerade_.apply();
         cni_->set_not_ready(datastore_lock_.reason(syncer_->invalid()));
         if (!std::exchange(was_synced_, true)) {
             logger()->info("in sync with the datastore updates={}", syncer_->updates());
         }
         report_network_state();
-        return_memory_when_quiet();
-    }
-
-    void masquerade() {
-        constexpr auto kRetry = std::chrono::seconds(5);
-        auto applied = masquerade_.apply(pools_.nat_outgoing(), pools_.all());
-        auto trouble = applied ? std::string() : applied.error().text();
-        if (trouble != masquerade_trouble_ && !applied) {
-            logger()->error("pods have no way out of the cluster yet reason=\"{}\"", trouble);
-        }
-        masquerade_trouble_ = std::move(trouble);
-        masquerade_retry_ = {};
-        if (!applied) {
-            if (auto timer = loop_.add_timer(kRetry, [this] {
-                    masquerade();
-                    report_network_state();
-                })) {
-                masquerade_retry_ = std::move(*timer);
-            }
-        }
-    }
-
-    // When it has been quiet for a moment after the first snapshot, and after storms.
-    void return_memory_when_quiet() {
-        constexpr uint64_t kStorm = 1000;
-        constexpr auto kQuiet = std::chrono::milliseconds(500);
-        if (syncer_->updates() < updates_at_return_ + kStorm && updates_at_return_ != 0) {
-            return;
-        }
-        auto timer = loop_.add_timer(kQuiet, [this] {
-            updates_at_return_ = syncer_->updates();
-            return_unused_memory();
-        });
-        if (timer) {
-            memory_timer_ = std::move(*timer);
-        }
+        memory_.after_updates(syncer_->updates());
     }
 
     // Where the time of a change goes, in CLOCK_MONOTONIC; read by scripts/bench change.
@@ -576,140 +474,43 @@ private:
             ns(enforcer_->calculated()), ns(written));
     }
 
-    // Reasons why this node is not ready, of this node only.
-    [[nodiscard]] std::vector<std::string> not_ready() const {
-        std::vector<std::string> reasons;
-        if (!enforcer_->complete()) {
-            reasons.emplace_back("the datastore's first snapshot is not complete");
-        }
-        if (!enforcer_->trouble().empty()) {
-            reasons.push_back("policy tables: " + enforcer_->trouble());
-        }
-        if (!masquerade_trouble_.empty()) {
-            reasons.push_back(masquerade_trouble_);
-        }
-        if (!own_node_) {
-            reasons.push_back("no Node object " + config_.node_name);
-        }
-        bool attached = false;
-        for (const auto& [ifindex, uplink] : links_->uplinks()) {
-            attached = attached || uplink.attached;
-            if (!uplink.attached) {
-                reasons.push_back(fmt::format("uplink {}: {}", uplink.link.name, uplink.trouble));
-            }
-        }
-        if (!attached) {
-            reasons.emplace_back("no uplink");
-        }
-        if (bgp_ && !bgp_->status().running) {
-            reasons.emplace_back("BIRD is not running");
-        }
-        return reasons;
-    }
-
     calc::PolicyCalculator& calculator() { return enforcer_->calculator(); }
 
     void report_network_state() {
         if (!own_node_) {
             return;
         }
-        auto reasons = not_ready();
+        auto reasons = report().not_ready();
         node_writer_->set_network_state(
             reasons.empty() ? NetworkState{true, "Manx is running on this node"}
                             : NetworkState{false, fmt::format("{}", fmt::join(reasons, "; "))});
     }
 
-    [[nodiscard]] nlohmann::json status() const {
-        nlohmann::json invalid = nlohmann::json::object();
-        for (const auto& [key, reason] : syncer_->invalid()) {
-            invalid[key.text()] = reason;
-        }
-        for (const auto& [key, reason] : problems_) {
-            invalid[key.text()] = reason;
-        }
-        nlohmann::json uplinks = nlohmann::json::array();
-        for (const auto& [ifindex, uplink] : links_->uplinks()) {
-            uplinks.push_back({{"device", uplink.link.name},
-                               {"mtu", uplink.link.mtu},
-                               {"attached", uplink.attached},
-                               {"trouble", uplink.trouble}});
-        }
-        nlohmann::json endpoints = nlohmann::json::array();
-        for (const auto& [device, endpoint] : enforcer_->endpoints()) {
-            nlohmann::json addresses = nlohmann::json::array();
-            for (const auto& address : endpoint.addresses) {
-                addresses.push_back(address.text());
-            }
-            endpoints.push_back({{"device", device},
-                                 {"namespace", endpoint.ns},
-                                 {"pod", endpoint.pod},
-                                 {"addresses", std::move(addresses)}});
-        }
-        auto reasons = not_ready();
-        return {{"node", config_.node_name},
-                {"version", MANX_VERSION},
-                {"ready", reasons.empty()},
-                {"notReady", reasons},
-                {"datastore",
-                 {{"path", config_.datastore_path},
-                  {"synced", syncer_->synced()},
-                  {"updates", syncer_->updates()},
-                  {"applied", syncer_->applied()},
-                  {"locked", datastore_lock_.reason(syncer_->invalid())},
-                  {"trouble", syncer_->trouble()}}},
-                {"settings", settings_.current().text()},
-                {"invalidObjects", std::move(invalid)},
-                {"uplinks", std::move(uplinks)},
-                {"endpoints", std::move(endpoints)},
-                {"bgp", bgp_ ? to_json(bgp_->status()) : nlohmann::json(nullptr)},
-                {"packets", DataplaneReport(*loader_).totals()},
-                {"servicesOfThisHost", judges_to_host_ ? "judged" : "dropped unless unrestricted"},
-                {"tcx", loader_->uses_tcx()}};
+    [[nodiscard]] AgentReport report() const {
+        return AgentReport({.config = config_,
+                            .loader = *loader_,
+                            .enforcer = *enforcer_,
+                            .links = *links_,
+                            .syncer = *syncer_,
+                            .collector = *collector_,
+                            .bgp = bgp_.get(),
+                            .problems = problems_.all(),
+                            .masquerade_trouble = masquerade_.trouble(),
+                            .locked = datastore_lock_.reason(syncer_->invalid()),
+                            .settings = settings_.current().text(),
+                            .has_node = own_node_.has_value(),
+                            .judges_to_host = judges_to_host_});
     }
 
     void serve_people() {
-        status_->serve({.status = [this] { return status(); },
-                        .not_ready = [this] { return not_ready(); },
+        status_->serve({.status = [this] { return report().status(); },
+                        .not_ready = [this] { return report().not_ready(); },
                         .rules = [this] { return RuleReport(*loader_, calculator()).rules(); }});
         status_->registry().add([this](metrics::Registry::Families& out) {
             DataplaneReport(*loader_).collect(out);
             RuleReport(*loader_, calculator()).collect(out);
-            collect(out);
+            report().collect(out);
         });
-    }
-
-    void collect(metrics::Registry::Families& out) const {
-        using metrics::gauge;
-        gauge(out, "felix_active_local_endpoints", "Workloads of this node.",
-              static_cast<double>(enforcer_->endpoints().size()));
-        gauge(out, "felix_resync_state",
-              "0: waiting for the datastore, 1: first snapshot, 2: in sync.",
-              !syncer_->trouble().empty() ? 0
-              : syncer_->synced()         ? 2
-                                          : 1);
-        auto stats = enforcer_->calculator().stats();
-        gauge(out, "felix_active_local_policies", "Policies that apply to a workload of this node.",
-              static_cast<double>(stats.active_policies));
-        gauge(out, "felix_cluster_num_policies", "Policies of the cluster.",
-              static_cast<double>(stats.policies));
-        gauge(out, "manx_policy_sets", "Compiled policy sets.", static_cast<double>(stats.sets));
-        gauge(out, "manx_policy_classes", "Classes of addresses.",
-              static_cast<double>(stats.classes));
-        gauge(out, "manx_invalid_objects", "Objects that are not in force as they stand.",
-              static_cast<double>(syncer_->invalid().size() + problems_.size()));
-        gauge(out, "manx_services_of_this_host_judged",
-              "1: policy judges pods' packets to services of their own node; 0: what policy might "
-              "deny is dropped.",
-              judges_to_host_ ? 1 : 0);
-        gauge(out, "manx_ready", "1 when this node is ready.", not_ready().empty() ? 1 : 0);
-        metrics::counter(out, "manx_datastore_updates_total", "Objects received.",
-                         static_cast<double>(syncer_->updates()));
-        metrics::counter(out, "manx_ipam_collected_total",
-                         "Addresses, blocks, handles and affinities that were brought back.",
-                         static_cast<double>(collector_->collected()));
-        if (bgp_) {
-            collect_bgp(bgp_->status(), out);
-        }
     }
 
     EventLoop& loop_;
@@ -731,19 +532,16 @@ private:
     std::unique_ptr<NodeWriter> node_writer_;
     std::unique_ptr<Collector> collector_;
     bool judges_to_host_ = false;
-    dataplane::Masquerade masquerade_;
-    std::string masquerade_trouble_;
-    EventSource masquerade_retry_;
     PoolSets pools_;
+    MasqueradeCare masquerade_{loop_, pools_, [this] { report_network_state(); }};
     SettingsSource settings_;
     std::optional<Settings> applied_settings_;
     DatastoreLock datastore_lock_;
     std::optional<api::Node> own_node_;
     PolicyNames policy_names_;
-    std::map<datastore::Key, std::string> problems_;
+    ObjectProblems problems_;
     bool was_synced_ = false;
-    EventSource memory_timer_;
-    uint64_t updates_at_return_ = 0;
+    MemoryReturn memory_{loop_};
     std::unique_ptr<Syncer> syncer_; // last: its callbacks use all of the above
 };
 
