@@ -228,14 +228,15 @@ class Storm:
         self.lab.hold_lock(seconds)
 
     def reboot(self, victim):
-        """The machine's: devices, namespaces, pins and /run are gone, the boot is another."""
+        """The machine's: devices, namespaces, pins and /run are gone, the boot is another. So are
+        all sandboxes, former ones too."""
         victim.end_agent(signal.SIGKILL)
         if prober := self.probers.pop(f"default/{CLIENT}-{victim.name}", None):
             prober.close()
         for pod in self.model.pods:
             for box in pod.boxes if pod.node == victim.name else ():
                 self.lab.drop_space(box.netns)
-                if box.state == State.READY:
+                if box.state in (State.READY, State.OLD):
                     box.state = State.GONE
         host.wait_for("pods' devices to go", lambda: not facts.read_devices(victim), 20)
         boot = os.path.join(victim.folder, "boot_id")

@@ -72,6 +72,8 @@ def read_records(node):
     folder = node.records
     found = {}
     for name in os.listdir(folder) if os.path.isdir(folder) else ():
+        if not name.endswith(".json"):
+            continue  # half written, or set aside
         with contextlib.suppress(FileNotFoundError), open(
             os.path.join(folder, name), encoding="utf-8"
         ) as f:
