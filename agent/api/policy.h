@@ -97,6 +97,10 @@ struct PolicyRule {
     bool operator==(const PolicyRule&) const = default;
 };
 
+// Separate ranges of source ports that the rules of one direction may name, negated ones included:
+// every one of them is a search of its own (agent/calc/port_table.h).
+inline constexpr size_t kMaxSourcePorts = 4096;
+
 struct Policy {
     Kind kind{};
     std::string ns; // empty for cluster-wide kinds

@@ -147,6 +147,7 @@ public:
     void replace_outgrown_sets();
     void forget_entry(SetRef ref, ClassRef one, TableUpdate& out);
     PortTablePtr intern(PortTable table);
+    PortTablePtr compile(PolicySet& set, Atoms other);
     void write_classes(LocalState& local, TableUpdate& out);
     void write_local(LocalState& local, TableUpdate& out);
     [[nodiscard]] uint32_t set_id(SetRef ref) const;
@@ -214,6 +215,7 @@ public:
     std::vector<SetRef> idle_sets;
     std::vector<ClassRef> idle_classes;
     std::vector<RuleRef> idle_rules; // of changed policies, until the sets have moved on
+    std::set<std::string> too_big;   // policies; see take_too_big()
     TableUpdate removed;             // endpoints that are gone
 };
 

@@ -648,6 +648,11 @@ std::vector<uint32_t> PolicyCalculator::take_released_rules() {
     return impl_->registry.take_released();
 }
 
+std::vector<std::string> PolicyCalculator::take_too_big() {
+    const auto names = std::exchange(impl_->too_big, {});
+    return {names.begin(), names.end()};
+}
+
 Judgement PolicyCalculator::judge(const IpAddress& local, api::Direction direction,
                                   const IpAddress& other, const Packet& packet, bool staged) const {
     return impl_->judge(local, direction, other, packet, staged);
