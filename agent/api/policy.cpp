@@ -349,7 +349,10 @@ std::string protocol_name(uint8_t protocol) {
 }
 
 std::string Policy::text() const {
-    return fmt::format("{} {}{}{}", info(kind).name, ns, ns.empty() ? "" : "/", name);
+    // Calico's kind of the same name may have a policy of the same name beside it.
+    const std::string_view title =
+        kind == Kind::K8sNetworkPolicy ? felix_kind(kind) : info(kind).name;
+    return fmt::format("{} {}{}{}", title, ns, ns.empty() ? "" : "/", name);
 }
 
 std::string Policy::tie() const {

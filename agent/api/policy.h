@@ -131,7 +131,8 @@ struct Policy {
         return direction == Direction::Ingress ? ingress : egress;
     }
 
-    // "NetworkPolicy ns/name"; what decides ties of order is tie().
+    // "NetworkPolicy ns/name"; Kubernetes' own kind is "KubernetesNetworkPolicy ns/name", as Calico
+    // calls it. What decides ties of order is tie().
     [[nodiscard]] std::string text() const;
     [[nodiscard]] std::string tie() const; // name/namespace/kind, as Felix names kinds
 

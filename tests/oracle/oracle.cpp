@@ -443,6 +443,7 @@ void World::prepare() {
                 policy.kind = "KubernetesClusterNetworkPolicy";
             } else if (kubernetes) {
                 policy.kind = policy.staged ? kind : "KubernetesNetworkPolicy";
+                policy.title = policy.kind;
                 policy.ns = namespace_of(object);
                 policy.tier = "default";
                 policy.order = 1000;

@@ -3,6 +3,8 @@
 // was never good does not open.
 #include "tests/policy/memory_world.h"
 
+#include <set>
+
 namespace manx::testing_policy {
 namespace {
 
@@ -120,6 +122,27 @@ TEST_F(LastGood, ASetThatGoesLeavesNothingBelowOneThatComes) {
     world_.remove(set("friends", "10.0.0.0/16"));
     put(set("others", "10.0.0.0/29"));
     EXPECT_FALSE(reaches());
+}
+
+// Calico's NetworkPolicy and Kubernetes' of one name are two policies, to the counters too.
+TEST_F(LastGood, PoliciesOfOneNameHaveRulesOfTheirOwn) {
+    put({{"apiVersion", "networking.k8s.io/v1"},
+         {"kind", "NetworkPolicy"},
+         {"metadata", {{"name", "p"}, {"namespace", "a"}}},
+         {"spec",
+          {{"podSelector", json::object()}, {"ingress", {{{"ports", {{{"port", 80}}}}}}}}}});
+    json calicos = calico("NetworkPolicy", "p",
+                          {{"selector", "all()"},
+                           {"types", {"Ingress"}},
+                           {"ingress", {{{"action", "Deny"}, {"protocol", "UDP"}}}}});
+    calicos["metadata"]["namespace"] = "a";
+    put(calicos);
+    std::set<std::string> names;
+    for (const auto& [number, name] : world_.calculator.rules().all()) {
+        names.insert(name->text());
+    }
+    EXPECT_TRUE(names.contains("NetworkPolicy a/p ingress[0]"));
+    EXPECT_TRUE(names.contains("KubernetesNetworkPolicy a/p ingress[0]"));
 }
 
 } // namespace
