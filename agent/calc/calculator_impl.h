@@ -56,7 +56,8 @@ struct Item {
     uint32_t place = 0;                           // among the members of its group
     std::vector<AddressTable::Node*> contributed; // in order of prefixes
     LocalState* local = nullptr;
-    bool known = false; // the object exists
+    bool known = false;   // the object exists
+    bool partial = false; // it was never understood but in part
 };
 
 struct LocalAddress {

@@ -514,7 +514,8 @@ void PolicyCalculator::upsert(const api::HostEndpoint& endpoint) {
 
 void PolicyCalculator::upsert(const api::NetworkSet& set) {
     const std::string key = item_key(set.kind, set.ns, set.name);
-    if (!set.problems.empty() && impl_->items.contains(key)) {
+    const auto known = impl_->items.find(key);
+    if (!set.problems.empty() && known != impl_->items.end() && !known->second.partial) {
         return; // the last good state stays: a net that is left out could open a Deny
     }
     GroupFacts facts;
@@ -524,11 +525,14 @@ void PolicyCalculator::upsert(const api::NetworkSet& set) {
         facts.labels[std::string(api::kNamespaceLabel)] = set.ns;
     }
     impl_->set_item(key, facts, set.nets);
-    impl_->items.at(key).known = true;
+    Item& item = impl_->items.at(key);
+    item.known = true;
+    item.partial = !set.problems.empty(); // no good state yet: the next one is followed
 }
 
 void PolicyCalculator::upsert(const api::Tier& tier) {
-    if (!tier.problems.empty() && impl_->tiers.contains(tier.name)) {
+    const auto known = impl_->tiers.find(tier.name);
+    if (!tier.problems.empty() && known != impl_->tiers.end() && known->second.problems.empty()) {
         return; // the last good state stays
     }
     impl_->set_tier(tier.name, &tier);

@@ -97,6 +97,42 @@ TEST_F(LastGood, ASetKeepsItsNets) {
     EXPECT_TRUE(reaches());
 }
 
+// There is no good state to keep: what can be read of the object is followed.
+TEST_F(LastGood, ASetThatNeverWasGoodIsFollowed) {
+    put(calico("GlobalNetworkPolicy", "deny-set",
+               {{"selector", "app == 'server'"},
+                {"types", {"Ingress"}},
+                {"ingress",
+                 {{{"action", "Deny"}, {"source", {{"selector", "set == 'bad'"}}}},
+                  {{"action", "Allow"}}}}}));
+    put(calico("GlobalNetworkSet", "bad", {{"nets", {"192.0.2.1/33", "192.0.2.1/32"}}}));
+    EXPECT_TRUE(reaches());
+    put(calico("GlobalNetworkSet", "bad", {{"nets", {"192.0.2.1/33", "10.0.0.2/32"}}}));
+    EXPECT_FALSE(reaches());
+    put(calico("GlobalNetworkSet", "bad", {{"nets", {"10.0.0.2/32"}}}));
+    put(calico("GlobalNetworkSet", "bad", {{"nets", {"192.0.2.1/33"}}}));
+    EXPECT_FALSE(reaches()) << "there is a good state now";
+}
+
+TEST_F(LastGood, ATierThatNeverWasGoodIsFollowed) {
+    put(calico("GlobalNetworkPolicy", "last",
+               {{"tier", "late"},
+                {"selector", "all()"},
+                {"types", {"Ingress"}},
+                {"ingress", {{{"action", "Allow"}}}}}));
+    put(calico(
+        "GlobalNetworkPolicy", "first",
+        {{"tier", "early"},
+         {"selector", "all()"},
+         {"types", {"Ingress"}},
+         {"ingress", {{{"action", "Deny"}, {"source", {{"selector", "app == 'client'"}}}}}}}));
+    put(calico("Tier", "late", {{"order", 20}, {"defaultAction", "Deny"}}));
+    put(calico("Tier", "early", {{"order", 30}, {"defaultAction", "Reject"}}));
+    EXPECT_TRUE(reaches());
+    put(calico("Tier", "early", {{"order", 10}, {"defaultAction", "Reject"}}));
+    EXPECT_FALSE(reaches());
+}
+
 TEST_F(LastGood, AKubernetesPolicyKeepsItsSubject) {
     put(subject_of_kubernetes({{"matchLabels", {{"app", 1}}}}));
     EXPECT_FALSE(reaches()) << "new: the namespace is isolated";
