@@ -56,8 +56,9 @@ struct Item {
     uint32_t place = 0;                           // among the members of its group
     std::vector<AddressTable::Node*> contributed; // in order of prefixes
     LocalState* local = nullptr;
-    bool known = false;   // the object exists
-    bool partial = false; // it was never understood but in part
+    bool known = false;    // the object exists
+    bool finished = false; // a pod that is: its addresses are nobody's, its endpoint stays judged
+    bool partial = false;  // it was never understood but in part
 };
 
 struct LocalAddress {
