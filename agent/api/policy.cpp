@@ -263,6 +263,18 @@ void read_rules(const Cursor& list, const std::string& ns, Direction direction,
             out.push_back(std::move(rule));
         }
     }
+    size_t source_ports = 0;
+    for (const auto& rule : out) {
+        const auto& ports = rule.source.ports;
+        const auto& not_ports = rule.source.not_ports;
+        source_ports += ports.ranges.size() + ports.names.size() + not_ports.ranges.size() +
+                        not_ports.names.size();
+    }
+    if (source_ports > kMaxSourcePorts) {
+        list.wrong(fmt::format("expected at most {} separate source ports in all rules, found {}",
+                               kMaxSourcePorts, source_ports));
+        could_deny = true; // none of the rules is left
+    }
     if (list.problems().all.size() != before) {
         isolate(out, could_deny || out.size() == index);
     }
@@ -337,7 +349,10 @@ std::string protocol_name(uint8_t protocol) {
 }
 
 std::string Policy::text() const {
-    return fmt::format("{} {}{}{}", info(kind).name, ns, ns.empty() ? "" : "/", name);
+    // Calico's kind of the same name may have a policy of the same name beside it.
+    const std::string_view title =
+        kind == Kind::K8sNetworkPolicy ? felix_kind(kind) : info(kind).name;
+    return fmt::format("{} {}{}{}", title, ns, ns.empty() ? "" : "/", name);
 }
 
 std::string Policy::tie() const {

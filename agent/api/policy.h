@@ -97,6 +97,10 @@ struct PolicyRule {
     bool operator==(const PolicyRule&) const = default;
 };
 
+// Separate ranges of source ports that the rules of one direction may name, negated ones included:
+// every one of them is a search of its own (agent/calc/port_table.h).
+inline constexpr size_t kMaxSourcePorts = 4096;
+
 struct Policy {
     Kind kind{};
     std::string ns; // empty for cluster-wide kinds
@@ -127,7 +131,8 @@ struct Policy {
         return direction == Direction::Ingress ? ingress : egress;
     }
 
-    // "NetworkPolicy ns/name"; what decides ties of order is tie().
+    // "NetworkPolicy ns/name"; Kubernetes' own kind is "KubernetesNetworkPolicy ns/name", as Calico
+    // calls it. What decides ties of order is tie().
     [[nodiscard]] std::string text() const;
     [[nodiscard]] std::string tie() const; // name/namespace/kind, as Felix names kinds
 

@@ -33,14 +33,12 @@ Result<Tier> Tier::from_json(const nlohmann::json& object) {
     } else if (!action.empty() && action != "Deny") {
         spec.at("defaultAction").wrong("expected Deny or Pass");
     }
-    // The order of a built-in tier is part of its meaning: repaired on every read.
+    // The order of a built-in tier is part of its meaning: repaired on every read. What happens at
+    // its end is not: an object that does not say denies, as that of any tier does.
     const auto builtin = builtin_tiers();
     const auto found = std::ranges::find(builtin, tier.name, &Tier::name);
     if (found != builtin.end()) {
         tier.order = found->order;
-        if (action.empty()) {
-            tier.pass = found->pass;
-        }
     }
     tier.problems = std::move(problems.all);
     return tier;

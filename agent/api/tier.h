@@ -28,7 +28,7 @@ struct Tier {
     bool operator==(const Tier&) const = default;
 };
 
-// kube-admin, default, kube-baseline.
+// kube-admin, default, kube-baseline, as they are where the datastore does not hold them.
 std::span<const Tier> builtin_tiers();
 
 } // namespace manx::api

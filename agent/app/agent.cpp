@@ -444,6 +444,11 @@ private:
             apply_settings();
         }
         enforcer_->datastore_changed(synced);
+        if (const auto names = calculator().take_too_big(); !names.empty()) {
+            logger()->error("too many source ports on one workload: rules that name them allow "
+                            "nothing there policies=\"{}\"",
+                            fmt::join(names, ", "));
+        }
         trace_times();
         if (bgp_) {
             bgp_->flush(synced);

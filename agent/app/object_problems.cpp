@@ -15,11 +15,12 @@ void ObjectProblems::report(const datastore::Key& key, const std::vector<std::st
         all_.erase(key);
     } else if (auto& known = all_[key]; known != text) {
         known = text;
-        log::get("agent")->error("{} object=\"{}\" reason=\"{}\"",
-                                 api::is_policy(key.kind)
-                                     ? "policy isolates until it is understood"
-                                     : "object not understood, what was in force for it stays",
-                                 key.text(), text);
+        log::get("agent")->error(
+            "{} object=\"{}\" reason=\"{}\"",
+            api::is_policy(key.kind)
+                ? "policy isolates until it is understood"
+                : "object understood in part, an earlier good state of it stays",
+            key.text(), text);
     }
 }
 

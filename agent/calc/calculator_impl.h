@@ -56,7 +56,9 @@ struct Item {
     uint32_t place = 0;                           // among the members of its group
     std::vector<AddressTable::Node*> contributed; // in order of prefixes
     LocalState* local = nullptr;
-    bool known = false; // the object exists
+    bool known = false;    // the object exists
+    bool finished = false; // a pod that is: its addresses are nobody's, its endpoint stays judged
+    bool partial = false;  // it was never understood but in part
 };
 
 struct LocalAddress {
@@ -147,6 +149,7 @@ public:
     void replace_outgrown_sets();
     void forget_entry(SetRef ref, ClassRef one, TableUpdate& out);
     PortTablePtr intern(PortTable table);
+    PortTablePtr compile(PolicySet& set, Atoms other);
     void write_classes(LocalState& local, TableUpdate& out);
     void write_local(LocalState& local, TableUpdate& out);
     [[nodiscard]] uint32_t set_id(SetRef ref) const;
@@ -214,6 +217,7 @@ public:
     std::vector<SetRef> idle_sets;
     std::vector<ClassRef> idle_classes;
     std::vector<RuleRef> idle_rules; // of changed policies, until the sets have moved on
+    std::set<std::string> too_big;   // policies; see take_too_big()
     TableUpdate removed;             // endpoints that are gone
 };
 

@@ -240,7 +240,7 @@ void PolicyCalculator::Impl::set_entry(SetRef ref, ClassRef one, TableUpdate& ou
     if (set.entries.contains(one)) {
         return; // left from the round before
     }
-    PortTablePtr table = intern(compile_for(set, rules, classes.atoms(one)));
+    PortTablePtr table = compile(set, classes.atoms(one));
     if (table == set.any) {
         return;
     }
@@ -269,6 +269,21 @@ void PolicyCalculator::Impl::drop_class(ClassRef ref, TableUpdate& out) {
     for (const SetRef set : inverted_sets) {
         forget_entry(set, ref, out);
     }
+}
+
+PortTablePtr PolicyCalculator::Impl::compile(PolicySet& set, Atoms other) {
+    PortTable table = compile_for(set, rules, other);
+    if (table.too_big) {
+        set.too_big = true;
+        for (const SetStep& step : set.steps) {
+            if (!step.tier_end && rules[step.rule].source.limits_ports()) {
+                if (const RuleName* name = registry.find(rules[step.rule].number)) {
+                    too_big.insert(name->policy);
+                }
+            }
+        }
+    }
+    return intern(std::move(table));
 }
 
 PortTablePtr PolicyCalculator::Impl::intern(PortTable table) {
@@ -319,7 +334,7 @@ void PolicyCalculator::Impl::choose_default(
 
 void PolicyCalculator::Impl::build_set(SetRef ref, TableUpdate& out) {
     PolicySet& set = sets[ref];
-    set.none = intern(compile_for(set, rules, {}));
+    set.none = compile(set, {});
     std::vector<ClassRef> known;
     for (const MatcherId matcher : set.matchers) {
         const auto list = classes.with(matcher);
@@ -330,7 +345,7 @@ void PolicyCalculator::Impl::build_set(SetRef ref, TableUpdate& out) {
     std::erase_if(known, [this](ClassRef one) { return !classes.published(one); });
     std::unordered_map<ClassRef, PortTablePtr> tables;
     for (const ClassRef one : known) {
-        tables.emplace(one, intern(compile_for(set, rules, classes.atoms(one))));
+        tables.emplace(one, compile(set, classes.atoms(one)));
     }
     choose_default(set, tables);
     // Another number for another default: what stands under a number never changes its meaning.
@@ -623,6 +638,7 @@ Judgement PolicyCalculator::Impl::judge(const IpAddress& local_address, api::Dir
             return range.first <= value && value <= range.last;
         });
     };
+    const bool closed = set.too_big && compile_for(set, rules, theirs).too_big;
     bool passed = false; // to the next tier
     for (const SetStep& step : set.steps) {
         if (step.tier_end) {
@@ -645,15 +661,20 @@ Judgement PolicyCalculator::Impl::judge(const IpAddress& local_address, api::Dir
         const CompiledRule& rule = rules[step.rule];
         const auto match = direction == api::Direction::Ingress ? rule_step(rule, theirs, set.own)
                                                                 : rule_step(rule, set.own, theirs);
+        // As without_source_ports() has it.
+        const bool narrowed =
+            closed && match && !match->source_ports.empty() && rule.action != api::Action::Log;
         const bool hit = match && inside(match->ranges, destination) &&
-                         (match->source_ports.empty() || inside(match->source_ports, source));
+                         (narrowed ? rule.action != api::Action::Allow
+                                   : match->source_ports.empty() || closed ||
+                                         inside(match->source_ports, source));
         out.walk.push_back({rule.text, hit});
         if (!hit) {
             continue;
         }
         if (rule.action == api::Action::Log) {
             out.log = true;
-        } else if (rule.action == api::Action::Pass) {
+        } else if (rule.action == api::Action::Pass && !narrowed) {
             passed = true;
         } else {
             out.allow = rule.action == api::Action::Allow;

@@ -134,6 +134,8 @@ void PolicyCalculator::Impl::refresh_addresses(Item& item, std::vector<Cidr> wan
                                                GroupId old_group) {
     if (item.local != nullptr) {
         item.local->from_object = wanted;
+    }
+    if (item.local != nullptr && !item.finished) {
         for (const auto& address : item.local->endpoint.addresses) {
             wanted.push_back(Cidr::host(address));
         }
@@ -359,6 +361,9 @@ void PolicyCalculator::Impl::upsert_local(const dataplane::LocalEndpoint& endpoi
         if (!joined) {
             items.erase(key); // made anew below, with its group
         }
+        if (const auto old = items.find(key); old != items.end()) {
+            old->second.finished = false; // another pod of that name, of which nothing is known yet
+        }
         set_item(key, facts_of(endpoint), {});
         Item& made = items.at(key);
         if (!joined) {
@@ -429,8 +434,9 @@ void PolicyCalculator::upsert(const api::Pod& pod) {
     const std::string key = item_key(api::Kind::Pod, pod.meta.ns, pod.meta.name);
     const auto found = impl_->items.find(key);
     const bool local = found != impl_->items.end() && found->second.local != nullptr;
-    // A pod of this node counts from its labels on, before its status names an address.
-    if (!pod.is_endpoint() && (pod.host_network || (!local && (pod.finished || !ours)))) {
+    // A pod of this node counts from its labels on, before its status names an address; and one
+    // that is finished is known to be, when its endpoint comes or stays.
+    if (!pod.is_endpoint() && (pod.host_network || (!local && !ours))) {
         remove(api::Kind::Pod, pod.meta.ns, pod.meta.name);
         return;
     }
@@ -440,8 +446,14 @@ void PolicyCalculator::upsert(const api::Pod& pod) {
             facts.ports.emplace_back(port.name, port.protocol, port.port);
         }
     }
-    impl_->set_item(key, facts, pod.finished ? std::vector<Cidr>{} : hosts(pod.ips));
-    impl_->items.at(key).known = true;
+    auto addresses = pod.finished ? std::vector<Cidr>{} : hosts(pod.ips);
+    impl_->set_item(key, facts, addresses);
+    Item& item = impl_->items.at(key);
+    item.known = true;
+    if (item.finished != pod.finished) {
+        item.finished = pod.finished;
+        impl_->refresh_addresses(item, std::move(addresses), item.group);
+    }
 }
 
 void PolicyCalculator::upsert(const api::Namespace& ns) {
@@ -514,7 +526,8 @@ void PolicyCalculator::upsert(const api::HostEndpoint& endpoint) {
 
 void PolicyCalculator::upsert(const api::NetworkSet& set) {
     const std::string key = item_key(set.kind, set.ns, set.name);
-    if (!set.problems.empty() && impl_->items.contains(key)) {
+    const auto known = impl_->items.find(key);
+    if (!set.problems.empty() && known != impl_->items.end() && !known->second.partial) {
         return; // the last good state stays: a net that is left out could open a Deny
     }
     GroupFacts facts;
@@ -524,11 +537,14 @@ void PolicyCalculator::upsert(const api::NetworkSet& set) {
         facts.labels[std::string(api::kNamespaceLabel)] = set.ns;
     }
     impl_->set_item(key, facts, set.nets);
-    impl_->items.at(key).known = true;
+    Item& item = impl_->items.at(key);
+    item.known = true;
+    item.partial = !set.problems.empty(); // no good state yet: the next one is followed
 }
 
 void PolicyCalculator::upsert(const api::Tier& tier) {
-    if (!tier.problems.empty() && impl_->tiers.contains(tier.name)) {
+    const auto known = impl_->tiers.find(tier.name);
+    if (!tier.problems.empty() && known != impl_->tiers.end() && known->second.problems.empty()) {
         return; // the last good state stays
     }
     impl_->set_tier(tier.name, &tier);
@@ -646,6 +662,11 @@ const RuleRegistry& PolicyCalculator::rules() const {
 
 std::vector<uint32_t> PolicyCalculator::take_released_rules() {
     return impl_->registry.take_released();
+}
+
+std::vector<std::string> PolicyCalculator::take_too_big() {
+    const auto names = std::exchange(impl_->too_big, {});
+    return {names.begin(), names.end()};
 }
 
 Judgement PolicyCalculator::judge(const IpAddress& local, api::Direction direction,

@@ -110,6 +110,10 @@ public:
     [[nodiscard]] const RuleRegistry& rules() const;
     // Numbers of rules that are gone since the last call: their counters are nobody's.
     std::vector<uint32_t> take_released_rules();
+    // Policies ("NetworkPolicy ns/name") that since the last call met the bounds of port_table.h
+    // with what else applies to the same workload: their rules with source ports allow nothing
+    // there.
+    std::vector<std::string> take_too_big();
     [[nodiscard]] CalculatorStats stats() const;
 
     // How a flow between these addresses is judged at this local address; other is the other side.

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/calc/port_table.h"
 
+#include "agent/calc/port_resolve.h"
+
 #include <algorithm>
 #include <cstring>
 #include <map>
-#include <optional>
 
 namespace manx::calc {
 
@@ -16,19 +17,6 @@ uint64_t mix(uint64_t h) {
     h ^= h >> 33;
     return h;
 }
-
-struct Decision {
-    uint8_t action = MANX_ACTION_ALLOW;
-    uint8_t flags = 0;
-    uint32_t rule = 0;
-
-    bool operator==(const Decision&) const = default;
-};
-
-struct Segment {
-    uint32_t last = 0;
-    Decision decision;
-};
 
 // Ranges that are not decided yet, with the flags that Log rules left on them; by first.
 using Pending = std::map<uint32_t, std::pair<uint32_t, uint8_t>>;
@@ -57,17 +45,9 @@ void take(Pending& pending, const Range& range, Fn fn) {
     }
 }
 
-bool matches_source(const RuleStep& step, std::optional<uint32_t> source) {
-    if (step.source_ports.empty()) {
-        return true;
-    }
-    return source && std::ranges::any_of(step.source_ports, [&](const Range& range) {
-               return range.first <= *source && *source <= range.last;
-           });
-}
+} // namespace
 
-// First match for one source port (or for those that no rule names).
-std::vector<Segment> resolve(std::span<const RuleStep> steps, std::optional<uint32_t> source) {
+std::vector<Segment> resolve(std::span<const RuleStep* const> steps) {
     std::map<uint32_t, Segment> decided;
     Pending active{{0, {0xffffffffU, 0}}};
     Pending passed;
@@ -78,7 +58,8 @@ std::vector<Segment> resolve(std::span<const RuleStep> steps, std::optional<uint
     const auto pass = [&](uint32_t first, uint32_t last, uint8_t flags) {
         passed.emplace(first, std::pair{last, flags});
     };
-    for (const auto& step : steps) {
+    for (const RuleStep* one : steps) {
+        const RuleStep& step = *one;
         if (step.action == StepAction::TierEndDeny || step.action == StepAction::TierEndPass) {
             for (const auto& [first, rest] : active) {
                 if (step.action == StepAction::TierEndPass) {
@@ -91,7 +72,7 @@ std::vector<Segment> resolve(std::span<const RuleStep> steps, std::optional<uint
             passed.clear();
             continue;
         }
-        if (active.empty() || !matches_source(step, source)) {
+        if (active.empty()) {
             continue;
         }
         for (const auto& range : step.ranges) {
@@ -131,7 +112,7 @@ std::vector<Segment> resolve(std::span<const RuleStep> steps, std::optional<uint
     return out;
 }
 
-manx_port entry(uint32_t last, const Decision& decision) {
+manx_port port_entry(uint32_t last, const Decision& decision) {
     manx_port out{};
     out.last = last;
     out.rule = decision.rule;
@@ -140,103 +121,7 @@ manx_port entry(uint32_t last, const Decision& decision) {
     return out;
 }
 
-// Where the sets of rules that match by source port change: first ports of elementary intervals.
-std::vector<uint32_t> source_bounds(std::span<const RuleStep> steps) {
-    std::vector<uint32_t> bounds{0};
-    for (const auto& step : steps) {
-        for (const auto& range : step.source_ports) {
-            bounds.push_back(range.first);
-            bounds.push_back(range.last + 1);
-            // Intervals do not cross protocols.
-            bounds.push_back(range.first & 0xffff0000U);
-            bounds.push_back((range.last | 0xffffU) + 1);
-        }
-    }
-    std::ranges::sort(bounds);
-    bounds.erase(std::ranges::unique(bounds).begin(), bounds.end());
-    return bounds;
-}
-
-const Segment& segment_at(const std::vector<Segment>& segments, uint32_t value) {
-    return *std::ranges::lower_bound(segments, value, {}, &Segment::last);
-}
-
-void compile_by_source(std::span<const RuleStep> steps, PortTable& out) {
-    const auto bounds = source_bounds(steps);
-    std::vector<std::vector<Segment>> tables;
-    tables.reserve(bounds.size());
-    for (const uint32_t bound : bounds) {
-        tables.push_back(resolve(steps, bound));
-    }
-    // Destination ranges in which no table changes, cut at protocols that have source intervals.
-    std::vector<uint32_t> ends;
-    for (const auto& table : tables) {
-        for (const auto& segment : table) {
-            ends.push_back(segment.last);
-        }
-    }
-    for (const uint32_t bound : bounds) {
-        const uint32_t protocol = bound & 0xffff0000U;
-        ends.push_back(protocol | 0xffffU);
-        if (protocol != 0) {
-            ends.push_back(protocol - 1);
-        }
-    }
-    std::ranges::sort(ends);
-    ends.erase(std::ranges::unique(ends).begin(), ends.end());
-
-    std::vector<std::vector<manx_port>> runs; // by source port, one per main entry that has one
-    std::vector<manx_port> main;
-    std::vector<size_t> run_of;
-    for (const uint32_t last : ends) {
-        const uint32_t protocol = last & 0xffff0000U;
-        std::vector<manx_port> run;
-        std::optional<Decision> previous;
-        for (size_t i = 0; i < bounds.size(); ++i) {
-            const uint32_t bound_last =
-                i + 1 < bounds.size() ? bounds[i + 1] - 1 : uint32_t{0xffffffffU};
-            if (bound_last < protocol || bounds[i] > (protocol | 0xffffU)) {
-                continue;
-            }
-            const Decision decision = segment_at(tables[i], last).decision;
-            if (previous == decision) {
-                run.back().last = bound_last;
-            } else {
-                run.push_back(entry(bound_last, decision));
-            }
-            previous = decision;
-        }
-        run.back().last = 0xffffffffU;
-        if (run.size() == 1) {
-            manx_port plain = run.front();
-            plain.last = last;
-            if (!main.empty() && run_of.back() == SIZE_MAX && main.back().action == plain.action &&
-                main.back().rule == plain.rule && main.back().flags == plain.flags) {
-                main.back().last = last;
-                continue;
-            }
-            main.push_back(plain);
-            run_of.push_back(SIZE_MAX);
-            continue;
-        }
-        manx_port by_source{};
-        by_source.last = last;
-        by_source.action = MANX_ACTION_BY_SOURCE_PORT;
-        by_source.next_count = static_cast<__u16>(run.size());
-        main.push_back(by_source);
-        run_of.push_back(runs.size());
-        runs.push_back(std::move(run));
-    }
-    out.count = static_cast<uint32_t>(main.size());
-    out.entries = std::move(main);
-    for (size_t i = 0; i < out.count; ++i) {
-        if (run_of[i] != SIZE_MAX) {
-            out.entries[i].next = static_cast<__u32>(out.entries.size());
-            const auto& run = runs[run_of[i]];
-            out.entries.insert(out.entries.end(), run.begin(), run.end());
-        }
-    }
-}
+namespace {
 
 bool same_entry(const manx_port& a, const manx_port& b) {
     return a.last == b.last && a.rule == b.rule && a.next == b.next &&
@@ -251,14 +136,23 @@ bool PortTable::operator==(const PortTable& other) const {
 
 PortTable compile_port_table(std::span<const RuleStep> steps) {
     PortTable out;
-    if (std::ranges::all_of(steps,
-                            [](const RuleStep& step) { return step.source_ports.empty(); })) {
-        for (const auto& segment : resolve(steps, std::nullopt)) {
-            out.entries.push_back(entry(segment.last, segment.decision));
+    const bool by_source =
+        std::ranges::any_of(steps, [](const RuleStep& step) { return !step.source_ports.empty(); });
+    if (by_source && !compile_by_source(steps, out)) {
+        out = PortTable{};
+        out.too_big = true;
+    }
+    if (!by_source || out.too_big) {
+        std::vector<const RuleStep*> taken;
+        const std::vector<RuleStep> closed =
+            out.too_big ? without_source_ports(steps) : std::vector<RuleStep>{};
+        for (const auto& step : out.too_big ? std::span(closed) : steps) {
+            taken.push_back(&step);
+        }
+        for (const auto& segment : resolve(taken)) {
+            out.entries.push_back(port_entry(segment.last, segment.decision));
         }
         out.count = static_cast<uint32_t>(out.entries.size());
-    } else {
-        compile_by_source(steps, out);
     }
     out.entries.shrink_to_fit();
     out.hash = out.count;

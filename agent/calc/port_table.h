@@ -31,6 +31,13 @@ struct RuleStep {
     std::vector<Range> source_ports; // by source port; empty: any
 };
 
+// Bounds of what source ports may cost. A list of steps beyond one of them gives a table that is
+// too_big: it denies what steps with source ports might have denied, from any source port, and
+// none of them allows.
+inline constexpr size_t kMaxSourceIntervals = 16384;
+inline constexpr size_t kMaxTableEntries = size_t{1} << 18;
+inline constexpr size_t kMaxSourceWork = size_t{1} << 25; // intervals times destination ranges
+
 // What no step decides is allowed: the default profile of workloads.
 PortTable compile_port_table(std::span<const RuleStep> steps);
 

@@ -92,6 +92,7 @@ struct PolicySet {
     uint64_t hash = 0;
     uint32_t users = 0;
     bool live = false;
+    bool too_big = false;            // a table of it is
     std::vector<MatcherId> matchers; // of the other side; sorted
     std::vector<uint32_t> always;    // places of steps that any class may meet
     std::vector<std::pair<MatcherId, uint32_t>> by_matcher; // sorted; matcher and place

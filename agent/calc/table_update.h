@@ -20,7 +20,8 @@ namespace manx::calc {
 struct PortTable {
     std::vector<manx_port> entries;
     uint32_t count = 0;
-    uint64_t hash = 0; // of the content
+    uint64_t hash = 0;    // of the content
+    bool too_big = false; // see compile_port_table(); no part of the content
 
     bool operator==(const PortTable& other) const;
 };

@@ -111,7 +111,7 @@ def check_explain(cluster):
     n1, n2 = cluster.node("n1"), cluster.node("n2")
     before = traces(n1)
     tcp = ("--protocol", "tcp", "--port", str(PORT))
-    rule = r"NetworkPolicy default/only-web ingress\[0\]"
+    rule = r"KubernetesNetworkPolicy default/only-web ingress\[0\]"
     has(
         explain(n1, "default/p1", "default/p3", *tcp),
         r"^10\.50\S+ -> 10\.50\S+ TCP port 5300: allow",
@@ -197,7 +197,7 @@ def check_counters(cluster):
     # Two families, TCP and UDP; the staged rule counts UDP and decides nothing.
     has(
         counters,
-        r"\d+ +4 +enforced +NetworkPolicy default/only-web ingress\[0\]",
+        r"\d+ +4 +enforced +KubernetesNetworkPolicy default/only-web ingress\[0\]",
         r"\d+ +\d+ +enforced +Tier default ingress default action",
         r"\d+ +2 +staged +StagedGlobalNetworkPolicy closed ingress\[0\]",
     )

@@ -395,9 +395,7 @@ void World::prepare() {
             if (!builtin) { // whose order is part of their meaning
                 tier.order = given(spec, "order") ? spec["order"].get<double>() : kLast;
             }
-            if (!builtin || !text(spec, "defaultAction").empty()) {
-                tier.pass = text(spec, "defaultAction") == "Pass";
-            }
+            tier.pass = text(spec, "defaultAction") == "Pass";
             continue;
         } else if (kind == "Node") {
             for (const auto& address : member(member(object, "status"), "addresses")) {
@@ -443,6 +441,7 @@ void World::prepare() {
                 policy.kind = "KubernetesClusterNetworkPolicy";
             } else if (kubernetes) {
                 policy.kind = policy.staged ? kind : "KubernetesNetworkPolicy";
+                policy.title = policy.kind;
                 policy.ns = namespace_of(object);
                 policy.tier = "default";
                 policy.order = 1000;

@@ -111,10 +111,9 @@ bool InForce::put(const json& object) {
     if (read == oracle::Reading::Refused) {
         return false;
     }
-    // A policy that could not be read before either is as bad as the new one.
-    const bool policy = api::is_policy(kind_of(object));
+    // One that could not be read before either is as bad as the new one.
     if (read == oracle::Reading::Unread && before != objects_.end() &&
-        (!policy || oracle::read_object(before->second).reading == oracle::Reading::Whole)) {
+        oracle::read_object(before->second).reading == oracle::Reading::Whole) {
         return false;
     }
     objects_.insert_or_assign(key_of(object), object);

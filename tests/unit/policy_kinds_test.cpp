@@ -257,7 +257,14 @@ TEST(PolicyKinds, StagedAndHostOnly) {
 }
 
 TEST(PolicyKinds, TierAndSets) {
-    EXPECT_TRUE(Tier::from_json(json::parse(R"j({"metadata": {"name": "kube-admin"}})j"))->pass);
+    for (const char* name : {"kube-admin", "kube-baseline"}) {
+        json builtin = {{"metadata", {{"name", name}}}};
+        EXPECT_FALSE(Tier::from_json(builtin)->pass) << "no action is Deny, as for all tiers";
+        EXPECT_EQ(Tier::from_json(builtin)->order,
+                  std::ranges::find(builtin_tiers(), name, &Tier::name)->order);
+        builtin["spec"]["defaultAction"] = "Pass";
+        EXPECT_TRUE(Tier::from_json(builtin)->pass);
+    }
     const auto tier = Tier::from_json(json::parse(
         R"j({"metadata": {"name": "t"}, "spec": {"order": 5, "defaultAction": "Reject"}})j"));
     ASSERT_TRUE(tier);

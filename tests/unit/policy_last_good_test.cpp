@@ -3,6 +3,8 @@
 // was never good does not open.
 #include "tests/policy/memory_world.h"
 
+#include <set>
+
 namespace manx::testing_policy {
 namespace {
 
@@ -95,6 +97,42 @@ TEST_F(LastGood, ASetKeepsItsNets) {
     EXPECT_TRUE(reaches());
 }
 
+// There is no good state to keep: what can be read of the object is followed.
+TEST_F(LastGood, ASetThatNeverWasGoodIsFollowed) {
+    put(calico("GlobalNetworkPolicy", "deny-set",
+               {{"selector", "app == 'server'"},
+                {"types", {"Ingress"}},
+                {"ingress",
+                 {{{"action", "Deny"}, {"source", {{"selector", "set == 'bad'"}}}},
+                  {{"action", "Allow"}}}}}));
+    put(calico("GlobalNetworkSet", "bad", {{"nets", {"192.0.2.1/33", "192.0.2.1/32"}}}));
+    EXPECT_TRUE(reaches());
+    put(calico("GlobalNetworkSet", "bad", {{"nets", {"192.0.2.1/33", "10.0.0.2/32"}}}));
+    EXPECT_FALSE(reaches());
+    put(calico("GlobalNetworkSet", "bad", {{"nets", {"10.0.0.2/32"}}}));
+    put(calico("GlobalNetworkSet", "bad", {{"nets", {"192.0.2.1/33"}}}));
+    EXPECT_FALSE(reaches()) << "there is a good state now";
+}
+
+TEST_F(LastGood, ATierThatNeverWasGoodIsFollowed) {
+    put(calico("GlobalNetworkPolicy", "last",
+               {{"tier", "late"},
+                {"selector", "all()"},
+                {"types", {"Ingress"}},
+                {"ingress", {{{"action", "Allow"}}}}}));
+    put(calico(
+        "GlobalNetworkPolicy", "first",
+        {{"tier", "early"},
+         {"selector", "all()"},
+         {"types", {"Ingress"}},
+         {"ingress", {{{"action", "Deny"}, {"source", {{"selector", "app == 'client'"}}}}}}}));
+    put(calico("Tier", "late", {{"order", 20}, {"defaultAction", "Deny"}}));
+    put(calico("Tier", "early", {{"order", 30}, {"defaultAction", "Reject"}}));
+    EXPECT_TRUE(reaches());
+    put(calico("Tier", "early", {{"order", 10}, {"defaultAction", "Reject"}}));
+    EXPECT_FALSE(reaches());
+}
+
 TEST_F(LastGood, AKubernetesPolicyKeepsItsSubject) {
     put(subject_of_kubernetes({{"matchLabels", {{"app", 1}}}}));
     EXPECT_FALSE(reaches()) << "new: the namespace is isolated";
@@ -120,6 +158,27 @@ TEST_F(LastGood, ASetThatGoesLeavesNothingBelowOneThatComes) {
     world_.remove(set("friends", "10.0.0.0/16"));
     put(set("others", "10.0.0.0/29"));
     EXPECT_FALSE(reaches());
+}
+
+// Calico's NetworkPolicy and Kubernetes' of one name are two policies, to the counters too.
+TEST_F(LastGood, PoliciesOfOneNameHaveRulesOfTheirOwn) {
+    put({{"apiVersion", "networking.k8s.io/v1"},
+         {"kind", "NetworkPolicy"},
+         {"metadata", {{"name", "p"}, {"namespace", "a"}}},
+         {"spec",
+          {{"podSelector", json::object()}, {"ingress", {{{"ports", {{{"port", 80}}}}}}}}}});
+    json calicos = calico("NetworkPolicy", "p",
+                          {{"selector", "all()"},
+                           {"types", {"Ingress"}},
+                           {"ingress", {{{"action", "Deny"}, {"protocol", "UDP"}}}}});
+    calicos["metadata"]["namespace"] = "a";
+    put(calicos);
+    std::set<std::string> names;
+    for (const auto& [number, name] : world_.calculator.rules().all()) {
+        names.insert(name->text());
+    }
+    EXPECT_TRUE(names.contains("NetworkPolicy a/p ingress[0]"));
+    EXPECT_TRUE(names.contains("KubernetesNetworkPolicy a/p ingress[0]"));
 }
 
 } // namespace

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Workloads of this node that are not pods of the datastore.
+#include "agent/calc/feed.h"
 #include "tests/policy/memory_world.h"
 
 namespace manx::testing_policy {
@@ -40,6 +41,83 @@ TEST(PolicyLocals, WorkloadsWithoutAPod) {
     EXPECT_EQ(set_of(2), UINT32_MAX);
     EXPECT_EQ(world.tables.usage().policies, 0U);
 }
+
+// A pod that is finished is nobody's peer any more, on its own node as on others, until its network
+// is taken down; its device stays judged. In the order of events of a start, too.
+class FinishedPod : public testing::TestWithParam<bool> {
+protected:
+    static json pod(const char* name, const char* address, const char* address6,
+                    const char* phase) {
+        return {
+            {"kind", "Pod"},
+            {"metadata", {{"name", name}, {"namespace", "a"}, {"labels", {{"app", name}}}}},
+            {"spec", {{"nodeName", "n1"}}},
+            {"status", {{"phase", phase}, {"podIPs", {{{"ip", address}}, {{"ip", address6}}}}}}};
+    }
+
+    void tell(const json& pod) { ASSERT_TRUE(calc::feed(world_.calculator, api::Kind::Pod, pod)); }
+
+    void attach(const json& pod, uint16_t slot) {
+        world_.calculator.upsert_local(*calc::local_from_pod(pod, slot));
+    }
+
+    bool reaches(const char* from, const char* to) {
+        world_.flush();
+        return world_
+            .ask({.from = *IpAddress::parse(from),
+                  .to = *IpAddress::parse(to),
+                  .protocol = 6,
+                  .source_port = 1,
+                  .port = 80})
+            .ingress;
+    }
+
+    TableWorld world_;
+};
+
+TEST_P(FinishedPod, IsNobodysPeer) {
+    world_.put(
+        {{"apiVersion", "projectcalico.org/v3"},
+         {"kind", "GlobalNetworkPolicy"},
+         {"metadata", {{"name", "p"}}},
+         {"spec",
+          {{"selector", "all()"},
+           {"types", {"Ingress"}},
+           {"ingress", {{{"action", "Allow"}, {"source", {{"selector", "app == 'client'"}}}}}}}}});
+    const json server = pod("server", "10.0.0.1", "fd00::1", "Running");
+    const json client = pod("client", "10.0.0.2", "fd00::2", "Running");
+    const json done = pod("client", "10.0.0.2", "fd00::2", "Succeeded");
+    attach(server, 1);
+    tell(server);
+    if (GetParam()) { // while the agent runs
+        attach(client, 2);
+        tell(client);
+        EXPECT_TRUE(reaches("10.0.0.2", "10.0.0.1"));
+        EXPECT_TRUE(reaches("fd00::2", "fd00::1"));
+        tell(done);
+    } else { // before the agent started
+        tell(done);
+        attach(client, 2);
+    }
+    EXPECT_FALSE(reaches("10.0.0.2", "10.0.0.1"));
+    EXPECT_FALSE(reaches("fd00::2", "fd00::1"));
+    const auto* endpoint = world_.memory.endpoint(*IpAddress::parse("10.0.0.2"));
+    ASSERT_NE(endpoint, nullptr) << "the device is there";
+    EXPECT_GE(endpoint->ingress_set, uint32_t{MANX_SET_FIRST});
+    EXPECT_FALSE(reaches("10.0.0.1", "10.0.0.2"));
+    // The object goes before the network: still nobody's.
+    world_.calculator.remove(api::Kind::Pod, "a", "client");
+    EXPECT_FALSE(reaches("10.0.0.2", "10.0.0.1"));
+    // The next one of that name.
+    tell(client);
+    EXPECT_TRUE(reaches("10.0.0.2", "10.0.0.1"));
+    EXPECT_TRUE(reaches("fd00::2", "fd00::1"));
+    world_.remove(client);
+    world_.flush();
+    EXPECT_EQ(world_.memory.endpoint(*IpAddress::parse("10.0.0.2")), nullptr);
+}
+
+INSTANTIATE_TEST_SUITE_P(Orders, FinishedPod, testing::Bool());
 
 } // namespace
 } // namespace manx::testing_policy
