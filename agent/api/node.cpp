@@ -53,7 +53,7 @@ struct Mapping {
     const char* annotation;
 };
 
-constexpr std::array<Mapping, 9> kMappings{{
+constexpr std::array<Mapping, 10> kMappings{{
     {"/spec/bgp/ipv4Address", kNodeIpv4},
     {"/spec/bgp/ipv6Address", kNodeIpv6},
     {"/spec/bgp/routeReflectorClusterID", kNodeClusterId},
@@ -62,7 +62,8 @@ constexpr std::array<Mapping, 9> kMappings{{
     {"/spec/ipv6VXLANTunnelAddr", kNodeVxlanTunnel6},
     {"/spec/vxlanTunnelMACAddr", kNodeVxlanMac4},
     {"/spec/vxlanTunnelMACAddrV6", kNodeVxlanMac6},
-    {"/spec/wireguard/interfaceIPv4Address", "projectcalico.org/IPv4WireguardInterfaceAddr"},
+    {"/spec/wireguard/interfaceIPv4Address", kNodeWireguard4},
+    {"/spec/wireguard/interfaceIPv6Address", kNodeWireguard6},
 }};
 
 Result<uint32_t> parse_number(std::string_view text, uint32_t max) {
@@ -90,7 +91,9 @@ Result<void> check(const Mapping& mapping, const std::string& text) {
         return {};
     }
     TRY_ASSIGN(auto address, IpAddress::parse(text));
-    if (address.is_v4() == (pointer.find("ipv6") != std::string_view::npos)) {
+    const bool v6 = pointer.find("ipv6") != std::string_view::npos ||
+                    pointer.find("IPv6") != std::string_view::npos;
+    if (address.is_v4() == v6) {
         return fail(ErrorKind::ConfigInvalid, fmt::format("\"{}\": of the wrong family", text));
     }
     return {};

@@ -45,6 +45,10 @@ inline constexpr const char* kNodeVxlanTunnel4 = "projectcalico.org/IPv4VXLANTun
 inline constexpr const char* kNodeVxlanTunnel6 = "projectcalico.org/IPv6VXLANTunnelAddr";
 inline constexpr const char* kNodeVxlanMac4 = "projectcalico.org/VXLANTunnelMACAddr";
 inline constexpr const char* kNodeVxlanMac6 = "projectcalico.org/VXLANTunnelMACAddrV6";
+inline constexpr const char* kNodeWireguard4 = "projectcalico.org/IPv4WireguardInterfaceAddr";
+inline constexpr const char* kNodeWireguard6 = "projectcalico.org/IPv6WireguardInterfaceAddr";
+inline constexpr const char* kNodeWireguardKey4 = "projectcalico.org/WireguardPublicKey";
+inline constexpr const char* kNodeWireguardKey6 = "projectcalico.org/WireguardPublicKeyV6";
 inline constexpr const char* kNodeInterfaces = "projectcalico.org/Interfaces";
 
 // Calico's view (projectcalico.org/v3) of the core object, as calicoctl prints it.

@@ -33,6 +33,7 @@
 #include "agent/app/setup.h"
 #include "agent/app/status_server.h"
 #include "agent/app/syncer.h"
+#include "agent/app/tunnel_care.h"
 #include "agent/bgp/manager.h"
 #include "agent/cni/ipam_addresses.h"
 #include "agent/cni/server.h"
@@ -134,6 +135,9 @@ private:
             }
         });
         addresses_ = std::make_unique<cni::IpamAddresses>(*allocator_, config_.node_name);
+        tunnels_ =
+            std::make_unique<TunnelCare>(loop_, *store_, *allocator_, *node_writer_,
+                                         config_.node_name, config_.wireguard_host_encryption);
         TRY_ASSIGN(cni_, cni::CniServer::create(
                              {.loop = loop_,
                               .store = *store_,
@@ -374,6 +378,7 @@ private:
             settings_.set_node_labels(node.meta.labels);
             refresh_node();
             node_writer_->object_changed();
+            tunnels_->node_changed(node);
             return;
         }
         give_node(node);
@@ -423,6 +428,7 @@ private:
 
     void on_pool(const api::IpPool& pool) {
         pools_.upsert(pool);
+        tunnels_->pools_changed();
         calculator().upsert(pool);
         cni_->upsert_pool(pool);
         if (bgp_) {
@@ -432,6 +438,7 @@ private:
 
     void on_pool_removed(const datastore::Key& key) {
         pools_.remove(key.name);
+        tunnels_->pools_changed();
         calculator().remove(key.kind, key.ns, key.name);
         cni_->remove_pool(key.name);
         if (bgp_) {
@@ -457,7 +464,9 @@ private:
             return;
         }
         masquerade_.apply();
-        cni_->set_not_ready(datastore_lock_.reason(syncer_->invalid()));
+        const auto locked = datastore_lock_.reason(syncer_->invalid());
+        cni_->set_not_ready(locked);
+        tunnels_->run(!locked.empty());
         if (!std::exchange(was_synced_, true)) {
             logger()->info("in sync with the datastore updates={}", syncer_->updates());
         }
@@ -535,6 +544,7 @@ private:
     std::unique_ptr<dataplane::HostLinks> links_;
     std::unique_ptr<bgp::BgpManager> bgp_;
     std::unique_ptr<NodeWriter> node_writer_;
+    std::unique_ptr<TunnelCare> tunnels_;
     std::unique_ptr<Collector> collector_;
     bool judges_to_host_ = false;
     PoolSets pools_;

@@ -74,6 +74,10 @@ std::vector<KeySpec> keys(AgentConfig& c) {
          {},
          "ALLOWIPIPPACKETSFROMWORKLOADS"},
         {"policy.vxlanPort", &shared.vxlan_port, {}, "VXLANPORT"},
+        {"wireguard.hostEncryption",
+         &c.wireguard_host_encryption,
+         {},
+         "WIREGUARDHOSTENCRYPTIONENABLED"},
     };
 }
 
@@ -134,7 +138,8 @@ bool same_letters(std::string_view a, std::string_view b) {
 // A value as calico-node reads it, in the words of the key; what is none of its words stays as it
 // is, for set() to refuse.
 std::string translated(const KeySpec& spec, const std::string& text) {
-    if (std::holds_alternative<std::optional<bool>*>(spec.target)) {
+    if (std::holds_alternative<std::optional<bool>*>(spec.target) ||
+        std::holds_alternative<bool*>(spec.target)) {
         for (const char* word : {"true", "1", "yes", "y", "t"}) {
             if (same_letters(word, text)) {
                 return "true";

@@ -44,9 +44,10 @@ struct AgentConfig {
     bool use_netfilter = true;  // a program at LOCAL_IN where it can be
     bool attach_clsact = false; // clsact even where the kernel has tcx
     bool cut_flows_on_policy_change = false;
-    uint16_t mtu = 0;                  // of pods; 0: the smallest of the uplinks'
-    uint32_t leak_grace_seconds = 900; // Calico's leakGracePeriod; 0: leaks are left alone
-    uint32_t flow_table_size = 262144; // live IPv4 flows; half of it for IPv6
+    bool wireguard_host_encryption = false; // then WireGuard devices have no addresses of their own
+    uint16_t mtu = 0;                       // of pods; 0: the smallest of the uplinks'
+    uint32_t leak_grace_seconds = 900;      // Calico's leakGracePeriod; 0: leaks are left alone
+    uint32_t flow_table_size = 262144;      // live IPv4 flows; half of it for IPv6
 };
 
 // Error: names the file, the key, and what was expected. A key that is not known is an error.

@@ -39,6 +39,18 @@ Result<void> put_condition(datastore::Store& store, const datastore::Key& key,
     }
 }
 
+// One merge patch that says what both say, the later one where they differ. (merge_patch() would
+// do what a null says, and so forget it.)
+void join(nlohmann::json& patch, const nlohmann::json& later) {
+    for (const auto& [name, value] : later.items()) {
+        if (value.is_object() && patch.contains(name) && patch[name].is_object()) {
+            join(patch[name], value);
+        } else {
+            patch[name] = value;
+        }
+    }
+}
+
 void report(const Result<void>& outcome, const char* what) {
     if (!outcome && outcome.error().kind != ErrorKind::NotFound) {
         log::get("node")->warn("{} not written, trying again reason=\"{}\"", what,
@@ -58,7 +70,11 @@ NodeWriter::NodeWriter(EventLoop& loop, datastore::Store& store, const std::stri
 }
 
 void NodeWriter::patch_addresses(nlohmann::json patch) {
-    patch_ = std::move(patch);
+    if (patch_) {
+        join(*patch_, patch);
+    } else {
+        patch_ = std::move(patch);
+    }
     if (!writing_addresses_) {
         write_addresses();
     }
@@ -80,6 +96,8 @@ void NodeWriter::write_addresses() {
                 retry_addresses_ = again(loop_, [this] { write_addresses(); });
             } else if (*patch_ != patch) {
                 write_addresses();
+            } else {
+                patch_.reset(); // a later one is not to write this again
             }
         });
     });

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Writes to the node's own object, off the loop: its addresses and its NetworkUnavailable
-// condition. What cannot be written is logged and tried again until it is; what others change is
-// put right again.
+// Writes to the node's own object, off the loop: its addresses, those of its tunnels, and its
+// NetworkUnavailable condition. What cannot be written is logged and tried again until it is; what
+// others change is put right again.
 //
 // Threading: called on the loop's thread; the datastore is spoken to on a worker.
 #pragma once
@@ -23,7 +23,8 @@ class NodeWriter {
 public:
     NodeWriter(EventLoop& loop, datastore::Store& store, const std::string& node_name);
 
-    // What the object lacks (see node_addresses.h).
+    // What the object lacks (see node_addresses.h, tunnel_care.h): a merge patch. What an earlier
+    // one said of other members, and is not written yet, is written too.
     void patch_addresses(nlohmann::json patch);
     void set_network_state(NetworkState state);
     // The object has changed: whether the condition still says what it should.
@@ -36,7 +37,7 @@ private:
     EventLoop& loop_;
     datastore::Store& store_;
     datastore::Key key_;
-    std::optional<nlohmann::json> patch_; // to be written, or under way
+    std::optional<nlohmann::json> patch_; // to be written, or under way; nullopt: all is written
     std::optional<NetworkState> state_;   // as it should be
     bool writing_addresses_ = false;
     bool writing_condition_ = false;

@@ -69,6 +69,7 @@ std::vector<UniqueFd> descriptors_of(msghdr& message) {
 struct CniServer::Connection {
     UniqueFd fd;
     UniqueFd netns;    // came with the request
+    bool lost = false; // a descriptor came that this process had no room for
     std::string bytes; // of the request, then of the answer
     std::chrono::steady_clock::time_point since = std::chrono::steady_clock::now();
     EventSource source;
@@ -213,6 +214,7 @@ void CniServer::on_readable(uint64_t id) {
             }
             return;
         }
+        connection.lost = connection.lost || (message.msg_flags & MSG_CTRUNC) != 0;
         if (auto came = descriptors_of(message); !came.empty() && !connection.netns) {
             connection.netns = std::move(came.front());
         }
@@ -267,6 +269,14 @@ void CniServer::on_request(uint64_t id) {
         // The runtime gave this call up and may have made the next one, which may have come first:
         // an ADD after its DEL would stay for ever.
         answer(tl::unexpected(CniError{Code::TryAgainLater, "the plugin is gone", {}}));
+        return;
+    }
+    if (connection.lost && !connection.netns) {
+        // Not to be taken for a sandbox that has none.
+        answer(tl::unexpected(
+            CniError{Code::TryAgainLater,
+                     "CNI_NETNS: the agent has no free descriptor for " + request->netns,
+                     {}}));
         return;
     }
     dispatch(std::move(*request), std::move(connection.netns), std::move(answer));

@@ -256,6 +256,44 @@ TEST_F(CniPeer, without_descriptors_the_agent_waits_and_goes_on) {
     EXPECT_TRUE(status.ok()) << status.text;
 }
 
+// Room for the connection, and none for the namespace that comes by it.
+TEST_F(CniPeer, a_namespace_that_the_agent_has_no_room_for_is_tried_again) {
+    start_agent();
+    const auto box = sandbox("pod-0", "c0");
+    ASSERT_TRUE(run("STATUS", {}).ok());
+    usleep(300000);  // until what was open for it is closed
+    rlim_t free = 3; // the lowest number that is
+    while (std::filesystem::exists(fds() + std::to_string(free))) {
+        ++free;
+    }
+    rlimit old{};
+    ASSERT_EQ(prlimit(agent_, RLIMIT_NOFILE, nullptr, &old), 0);
+    const rlimit one{free + 1, old.rlim_max};
+    ASSERT_EQ(prlimit(agent_, RLIMIT_NOFILE, &one, nullptr), 0);
+    for (const char* command : {"ADD", "DEL"}) {
+        const auto refused = run(command, box);
+        EXPECT_EQ(refused.code(), 11) << refused.text;
+        EXPECT_THAT(refused.text, testing::HasSubstr("no free descriptor"));
+    }
+    ASSERT_EQ(prlimit(agent_, RLIMIT_NOFILE, &old, nullptr), 0);
+    EXPECT_TRUE(run("ADD", box).ok());
+    EXPECT_TRUE(run("DEL", box).ok());
+}
+
+TEST_F(CniRefusals, a_namespace_that_the_plugin_has_no_room_for_is_tried_again) {
+    start_agent();
+    const auto box = sandbox("pod-0", "c0");
+    auto add = call("ADD", box);
+    const std::string script = folder_ + "/plugin";
+    std::ofstream(script) << "#!/bin/sh\nexec 3>&-\nulimit -n 4\nexec " << add.binary << "\n";
+    std::filesystem::permissions(script, std::filesystem::perms::owner_all);
+    add.binary = script;
+    const auto refused = run_plugin(add);
+    EXPECT_EQ(refused.code(), 11) << refused.text;
+    EXPECT_THAT(refused.text, testing::HasSubstr("no free descriptor"));
+    EXPECT_TRUE(run("ADD", box).ok());
+}
+
 TEST_F(CniRefusals, pod_is_not_up_before_older_policy) {
     start_agent();
     const auto box = sandbox("pod-0", "c0");

@@ -73,6 +73,18 @@ TEST_F(Config, FelixVariables) {
                                      "of Accept, Return, Drop");
 }
 
+TEST_F(Config, HostEncryptionOfWireguardIsCalicosVariable) {
+    auto encrypts = [this](const std::string& yaml) {
+        auto config = load(yaml);
+        EXPECT_TRUE(config) << config.error().text();
+        return config ? std::optional(config->wireguard_host_encryption) : std::nullopt;
+    };
+    EXPECT_EQ(encrypts(""), false);
+    EXPECT_EQ(encrypts("wireguard:\n  hostEncryption: true\n"), true);
+    env_ = {{"FELIX_WIREGUARDHOSTENCRYPTIONENABLED", "1"}};
+    EXPECT_EQ(encrypts(""), true);
+}
+
 TEST_F(Config, FelixVariablesInAnyLetters) {
     const std::string own = "FELIX_Test" + std::to_string(getpid());
     ASSERT_EQ(setenv(own.c_str(), "x", 1), 0);

@@ -14,3 +14,5 @@ manx_test(ipam_ctl_test ipam_ctl_test.cpp LABEL unit
 manx_test(ipam_twin_test ipam_twin_test.cpp LABEL unit
   LINK manx::ipam nlohmann_json::nlohmann_json fmt::fmt)
 target_compile_definitions(ipam_twin_test PRIVATE MANX_IPAM_DATA="${CMAKE_SOURCE_DIR}/tests/data/ipam")
+manx_test(ipam_tunnels_test ipam_tunnels_test.cpp LABEL unit
+  LINK manx::ipam nlohmann_json::nlohmann_json fmt::fmt)

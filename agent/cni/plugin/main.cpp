@@ -215,6 +215,10 @@ int forward(const std::string& input) {
     if (const std::string netns_path(environment("CNI_NETNS")); !netns_path.empty()) {
         // One that is gone is the agent's to judge: an error for ADD, none for DEL.
         netns = UniqueFd(open(netns_path.c_str(), O_RDONLY | O_CLOEXEC));
+        if (!netns && (errno == EMFILE || errno == ENFILE || errno == ENOMEM)) {
+            return fail(input, not_there, "CNI_NETNS: no free descriptor for it",
+                        "open " + netns_path + ": " + std::strerror(errno));
+        }
     }
     if (!send_request(agent.get(), request_bytes(input), netns.get())) {
         return fail(input, not_there, "the Manx agent of this node went away", path);
