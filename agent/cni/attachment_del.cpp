@@ -74,6 +74,8 @@ void Attachments::del_unknown(const CniRequest& request, UniqueFd netns,
                                    it->second.state = RecordState::Releasing;
                                    it->second.boot_id = boot_id_;
                                    it->second.endpoint.interface = interface;
+                                   it->second.endpoint.ns = request.ns;
+                                   it->second.endpoint.pod = request.pod;
                                }
                                it->second.superseded.push_back(
                                    {request.conf.name, request.attachment.container_id,
@@ -172,24 +174,34 @@ void Attachments::release_own(const std::string& interface, std::function<void()
 
 void Attachments::release_superseded(const std::string& interface, const Superseded& old,
                                      std::function<void()> done) {
-    // No pod: its annotations belong to the newer container.
-    free_addresses(
-        old.network, old.container_id, {}, {}, false,
-        [this, interface, id = old.container_id, done = std::move(done)](Result<void> freed) {
-            Record& record = records_.at(interface);
-            auto& all = record.superseded;
-            const auto it = std::find_if(all.begin(), all.end(),
-                                         [&](const auto& s) { return s.container_id == id; });
-            if (it != all.end() && freed) {
-                all.erase(it);
-            } else if (it != all.end()) {
-                it->deleted = true;
-                log_->warn("addresses are given back later: {} interface={} container={}",
-                           freed.error().text(), interface, id);
-            }
-            drop_if_done(interface);
-            done();
-        });
+    Record& now = records_.at(interface);
+    const Superseded leaving = old; // it may be the record's own, which changes
+    const auto entry = [id = leaving.container_id](Record& record) {
+        auto& all = record.superseded;
+        return std::find_if(all.begin(), all.end(),
+                            [&](const Superseded& s) { return s.container_id == id; });
+    };
+    // Written before anything is given back, so that a start after a kill ends what was begun.
+    if (const auto it = entry(now); it != now.superseded.end() && !it->deleted) {
+        it->deleted = true;
+        save_or_log(now);
+    }
+    // The pod's annotations are this container's where no newer one came as far as writing them.
+    free_addresses(leaving.network, leaving.container_id, now.endpoint.ns, now.endpoint.pod, false,
+                   [this, interface, entry, id = leaving.container_id,
+                    done = std::move(done)](Result<void> freed) {
+                       Record& record = records_.at(interface);
+                       const auto it = entry(record);
+                       if (it != record.superseded.end() && freed) {
+                           record.superseded.erase(it);
+                       } else if (it != record.superseded.end()) {
+                           log_->warn("addresses are given back later: {} interface={} "
+                                      "container={}",
+                                      freed.error().text(), interface, id);
+                       }
+                       drop_if_done(interface);
+                       done();
+                   });
 }
 
 void Attachments::release_deleted(const std::string& interface, std::function<void()> done) {

@@ -69,10 +69,16 @@ Attachments::Attachments(const Dependencies& with, RecordFolder folder, std::str
                     continue;
                 }
                 auto done = withdraw_addresses(store_, item.ns, item.pod, item.container_id);
-                if (!done) {
-                    // Only informs others, who see the pod go by itself too.
-                    log_->warn("annotations of the pod were not taken back: {} pod={}/{}",
-                               done.error().text(), item.ns, item.pod);
+                if (done) {
+                    continue;
+                }
+                log_->warn("annotations of the pod were not taken back: {} pod={}/{}",
+                           done.error().text(), item.ns, item.pod);
+                // Others take them for the pod's addresses, which may be another's by then: once
+                // the datastore is there again they go. Other errors would not pass by waiting.
+                if (item.result && (done.error().kind == ErrorKind::Unavailable ||
+                                    done.error().kind == ErrorKind::Conflict)) {
+                    item.result = Unexpected(done.error().within("annotations of the pod"));
                 }
             }
         },
@@ -196,6 +202,9 @@ Result<void> Attachments::restore() {
                 }
             });
             repair_routes(record.endpoint.ifindex);
+            lock(interface, [this, interface] { // former sandboxes whose DEL was not ended
+                release_deleted(interface, [this, interface] { unlock(interface); });
+            });
             continue;
         }
         // An ADD that was not finished, a DEL that could not give everything back, or a pod that

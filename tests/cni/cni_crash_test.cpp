@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Bursts, agents and plugins that are killed, and what a reboot leaves behind.
 #include "agent/api/names.h"
+#include "agent/api/pod.h"
 #include "agent/cni/remover.h"
 #include "agent/netlink/link.h"
 #include "tests/cni/cni_fixture.h"
@@ -10,7 +11,9 @@
 #include <fstream>
 #include <map>
 #include <set>
+#include <string>
 #include <string_view>
+#include <vector>
 
 namespace manx {
 namespace {
@@ -19,7 +22,44 @@ using netlink::Socket;
 using nlohmann::json;
 using test::RunningPlugin;
 
-class CniCrash : public test::CniTest {};
+class CniCrash : public test::CniTest {
+protected:
+    // Handles whose counts differ from what the blocks say.
+    std::vector<std::string> wrong_handles() {
+        using Counts = std::map<std::string, std::map<std::string, int>>; // by handle, block
+        Counts counted;
+        Counts held;
+        const auto handles = store_->list(api::Kind::IpamHandle);
+        const auto blocks = store_->list(api::Kind::IpamBlock);
+        for (const auto& object : handles->objects) {
+            const auto spec = json::parse(object.json)["spec"];
+            counted[spec["handleID"]] = spec["block"];
+        }
+        for (const auto& object : blocks->objects) {
+            const auto spec = json::parse(object.json)["spec"];
+            for (const auto& one : spec["allocations"]) {
+                if (!one.is_null()) {
+                    const auto& attributes = spec["attributes"][one.get<size_t>()];
+                    ++held[attributes["handle_id"]][spec["cidr"]];
+                }
+            }
+        }
+        std::vector<std::string> wrong;
+        for (const auto* one : {&counted, &held}) {
+            for (const auto& [handle, counts] : *one) {
+                if (counted[handle] != held[handle]) {
+                    wrong.push_back(handle);
+                }
+            }
+        }
+        return wrong;
+    }
+
+    json annotations_of(const std::string& pod) {
+        const auto object = store_->get({api::Kind::Pod, "default", pod});
+        return object ? json::parse(object->json)["metadata"]["annotations"] : json();
+    }
+};
 
 TEST_F(CniCrash, fifty_at_once) {
     constexpr int kPods = 50;
@@ -106,6 +146,69 @@ TEST_F(CniCrash, agent_killed_in_the_middle) {
         EXPECT_EQ(records(), 0U);
         kill_agent(SIGTERM);
     }
+}
+
+// A former sandbox's addresses are on their way back, or new ones on their way to it, when the
+// agent dies, before each of its writes: the next start ends what was begun, without another call.
+TEST_F(CniCrash, killed_at_each_write_for_a_former_sandbox) {
+    const std::string die = folder_ + "/state/die";
+    for (const std::string command : {"DEL", "ADD"}) {
+        bool died = true;
+        for (int writes = 0; died; ++writes) {
+            SCOPED_TRACE(command + ", killed after " + std::to_string(writes) + " writes");
+            ASSERT_LT(writes, 30);
+            start_agent();
+            const std::string number = command + std::to_string(writes);
+            const auto former = sandbox("pod-0", "former-" + number);
+            const auto newer = sandbox("pod-0", "newer-" + number);
+            ASSERT_TRUE(run("ADD", former).ok());
+            ASSERT_TRUE(run("ADD", newer).ok());
+            std::ofstream(die) << writes;
+            const auto result = run(command, former);
+            died = !std::filesystem::exists(die);
+            std::filesystem::remove(die);
+            EXPECT_NE(result.ok(), died) << result.text;
+            kill_agent(SIGKILL);
+            start_agent();
+            const bool answered_add = !died && command == "ADD";
+            const int wanted = answered_add ? 4 : 2; // the newer one's stay until its own DEL
+            for (int i = 0; i < 100 && (allocated() != wanted || !wrong_handles().empty()); ++i) {
+                usleep(20000); // less in all than the time until something is tried again
+            }
+            EXPECT_EQ(allocated(), wanted);
+            EXPECT_EQ(wrong_handles(), std::vector<std::string>());
+            EXPECT_EQ(devices(), answered_add || command == "DEL" ? 1U : 0U);
+            if (answered_add) {
+                EXPECT_TRUE(run("DEL", former).ok());
+            }
+            EXPECT_TRUE(run("DEL", newer).ok());
+            EXPECT_EQ(allocated(), 0);
+            EXPECT_EQ(wrong_handles(), std::vector<std::string>());
+            EXPECT_EQ(records(), 0U);
+            kill_agent(SIGTERM);
+        }
+    }
+}
+
+// Others take them for the pod's, and the addresses may be another pod's by then.
+TEST_F(CniCrash, annotations_go_with_a_former_sandbox_that_none_has_followed) {
+    start_agent();
+    const auto former = sandbox("pod-0", "former");
+    ASSERT_TRUE(run("ADD", former).ok());
+    ASSERT_NE(annotations_of("pod-0")[api::kPodIpsAnnotation], "");
+    const auto newer = sandbox("pod-0", "newer");
+    auto refused = call("ADD", newer);
+    refused.conf["mtu"] = 1000; // too small for IPv6, which is found when it has its addresses
+    EXPECT_EQ(test::run_plugin(refused).code(), 7);
+    EXPECT_TRUE(run("DEL", newer).ok());
+    EXPECT_EQ(annotations_of("pod-0")[api::kContainerIdAnnotation], "former");
+    EXPECT_NE(annotations_of("pod-0")[api::kPodIpsAnnotation], "");
+    EXPECT_EQ(allocated(), 2);
+    EXPECT_TRUE(run("DEL", former).ok());
+    EXPECT_EQ(annotations_of("pod-0")[api::kPodIpsAnnotation], "");
+    EXPECT_EQ(annotations_of("pod-0")[api::kPodIpAnnotation], "");
+    EXPECT_EQ(allocated(), 0);
+    EXPECT_EQ(records(), 0U);
 }
 
 // Its runtime gave it up, and its DEL may have been served before.

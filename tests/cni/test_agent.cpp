@@ -2,7 +2,8 @@
 // The CNI half of the agent as a program of its own, for tests that kill it: the real server, IPAM
 // and SQLite store, and a sink that takes every endpoint at its word, but not while there is a file
 // STATE_DIR/hold: so a test gets between the steps of an ADD. With STATE_DIR/behind its policy
-// never is as new as the pod.
+// never is as new as the pod. A file STATE_DIR/die holds a number of writes to the datastore:
+// instead of the one after them the agent takes the file away and kills itself.
 //
 //   cni_test_agent STORE STATE_DIR SOCKET NODE [PODS]
 //
@@ -19,10 +20,16 @@
 #include "base/log.h"
 #include "tests/cni/seed.h"
 
+#include <nlohmann/json.hpp>
+
 #include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <fstream>
+#include <functional>
+#include <memory>
+#include <mutex>
 #include <string>
 #include <unistd.h>
 #include <utility>
@@ -62,26 +69,89 @@ private:
     std::vector<manx::EventSource> held_;
 };
 
+class MortalStore : public manx::datastore::Store {
+public:
+    using Key = manx::datastore::Key;
+    using Object = manx::datastore::Object;
+
+    MortalStore(Store& store, std::string die) : store_(store), die_(std::move(die)) {}
+
+    manx::Result<Object> get(const Key& key) override { return store_.get(key); }
+
+    manx::Result<manx::datastore::ListResult>
+    list(manx::api::Kind kind, const manx::datastore::ListOptions& options) override {
+        return store_.list(kind, options);
+    }
+
+    manx::Result<Object> create(const Key& key, const nlohmann::json& object) override {
+        count();
+        return store_.create(key, object);
+    }
+
+    manx::Result<Object> update(const Key& key, const nlohmann::json& object) override {
+        count();
+        return store_.update(key, object);
+    }
+
+    manx::Result<Object> patch(const Key& key, const nlohmann::json& merge_patch,
+                               const manx::datastore::Precondition& precondition) override {
+        count();
+        return store_.patch(key, merge_patch, precondition);
+    }
+
+    manx::Result<void> remove(const Key& key,
+                              const manx::datastore::Precondition& precondition) override {
+        count();
+        return store_.remove(key, precondition);
+    }
+
+    manx::Result<std::unique_ptr<manx::datastore::Watch>>
+    watch(manx::api::Kind kind, manx::datastore::WatchHandler handler) override {
+        return store_.watch(kind, std::move(handler));
+    }
+
+    void when_delivered(std::function<void()> fn) override { store_.when_delivered(std::move(fn)); }
+
+private:
+    void count() {
+        const std::lock_guard lock(mutex_);
+        std::ifstream file(die_);
+        int left = 0;
+        if (!(file >> left)) {
+            return;
+        }
+        if (left == 0) {
+            unlink(die_.c_str());
+            raise(SIGKILL);
+        }
+        std::ofstream(die_) << left - 1;
+    }
+
+    Store& store_;
+    std::string die_;
+    std::mutex mutex_;
+};
+
 manx::Result<int> run(int argc, char** argv) {
     TRY_ASSIGN(auto loop, manx::EventLoop::create());
-    TRY_ASSIGN(auto store, manx::datastore::open_sqlite(argv[1]));
+    TRY_ASSIGN(auto sqlite, manx::datastore::open_sqlite(argv[1]));
+    MortalStore store(*sqlite, std::string(argv[2]) + "/die");
     if (argc > 5) {
-        TRY(manx::test::seed_cluster(*store, argv[4], std::atoi(argv[5])));
+        TRY(manx::test::seed_cluster(store, argv[4], std::atoi(argv[5])));
     }
-    manx::ipam::Allocator allocator(*store, argv[4]);
+    manx::ipam::Allocator allocator(store, argv[4]);
     TRY(allocator.watch());
     manx::cni::IpamAddresses addresses(allocator, argv[4]);
     Believer sink(*loop, std::string(argv[2]) + "/hold");
-    manx::app::Syncer syncer(*loop, *store);
+    manx::app::Syncer syncer(*loop, store);
     const std::string behind = std::string(argv[2]) + "/behind";
     const auto when_current = [&](std::function<void()> fn) {
         if (access(behind.c_str(), F_OK) != 0) {
             syncer.when_applied(std::move(fn));
         }
     };
-    TRY_ASSIGN(auto server,
-               manx::cni::CniServer::create({*loop, *store, addresses, sink, when_current},
-                                            {argv[3], argv[2]}));
+    TRY_ASSIGN(auto server, manx::cni::CniServer::create(
+                                {*loop, store, addresses, sink, when_current}, {argv[3], argv[2]}));
     syncer.on<manx::api::IpPool>(
         manx::api::Kind::IpPool,
         [&](const auto& pool, const auto& /*key*/) { server->upsert_pool(pool); },
