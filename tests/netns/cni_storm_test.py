@@ -77,7 +77,7 @@ class Storm:
         self.cnitool = cnitool
         self.runtimes = {n.name: Runtime(n, lab.binaries, cnitool) for n in lab.nodes}
         self.probers = {}
-        self.calls, self.rounds, self.numbers = 0, 0, 0
+        self.calls, self.by_tool, self.rounds, self.numbers = 0, 0, 0, 0
         self.happened = {}
         self.slowest = 0.0
         self.threads = concurrent.futures.ThreadPoolExecutor(2 * AT_ONCE)
@@ -87,7 +87,7 @@ class Storm:
     def fresh(self, pod, plain=False):
         self.numbers += 1
         netns = self.lab.space(f"s{self.numbers}")
-        by_tool = bool(self.cnitool) and not plain and self.random.random() < 0.1
+        by_tool = bool(self.cnitool) and not plain and self.random.random() < 0.2
         container = (
             container_of_tool(netns)
             if by_tool
@@ -245,12 +245,14 @@ class Storm:
         os.replace(boot + ".new", boot)
         script = f"umount {BOOT_ID} 2> /dev/null; mount --bind '{boot}' {BOOT_ID}"
         victim.run(["sh", "-c", f"rm -rf {victim.bpffs}/manx {victim.folder}/run/*; {script}"])
+        self.lab.expedited.put_back()
         self.start_agent(victim)
 
     def lose_pins(self, victim):
         """Somebody empties the BPF file system while the agent is away."""
         victim.end_agent(signal.SIGKILL)
         victim.run(["rm", "-rf", f"{victim.bpffs}/manx"])
+        self.lab.expedited.put_back()
         self.start_agent(victim)
 
     # Rounds.
@@ -280,7 +282,9 @@ class Storm:
         self.forget()
 
     def settle(self, job, excuses, told):
-        self.calls += max(job.calls, len(job.answers))
+        calls = max(job.calls, len(job.answers))
+        self.calls += calls
+        self.by_tool += calls if job.box and job.box.by_tool else 0
         self.count(type(job).__name__)
         try:
             job.settle(self.model, excuses)
@@ -408,8 +412,8 @@ def run(storm, steps):
     took = time.monotonic() - began
     happened = ", ".join(f"{n} {k}" for k, n in sorted(storm.happened.items()))
     print(
-        f"{storm.calls} calls in {storm.rounds} rounds, {took:.0f} s; put right within "
-        f"{storm.slowest:.1f} s; {happened}",
+        f"{storm.calls} calls, {storm.by_tool} by cnitool, in {storm.rounds} rounds, "
+        f"{took:.0f} s; put right within {storm.slowest:.1f} s; {happened}",
         flush=True,
     )
     storm.steady()
@@ -429,6 +433,7 @@ def main(build_folder=os.path.join(ROOT, "build", "release")):
     print(f"MANX_STORM_SEED={seed} MANX_STORM_STEPS={steps}", flush=True)
     pods = [Pod(f"default/{CLIENT}-{n}", n, False) for n in NODES]
     pods += [Pod(f"default/p{i}-{n}", n, i % 2 == 1) for n in NODES for i in range(PODS)]
+    build_folder = os.path.realpath(build_folder)
     cnitool = os.path.join(build_folder, "cnitool", "cnitool")
     lab = Lab(os.path.join(build_folder, "bin"))
     try:

@@ -4,6 +4,7 @@ outside of the lab's own folder, and everything ends with this process, however 
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -19,6 +20,8 @@ from cluster import host
 
 UPLINK = "eno1"
 OF_PARENT = ["setpriv", "--pdeathsig", "KILL"]  # ends with the thread that started it
+EXPEDITED = "/sys/kernel/rcu_expedited"
+PUT_BACK = 'flock -w 10 "$0" sh -c "echo 0 > $0"'
 
 
 class Node:
@@ -114,6 +117,7 @@ class Lab:
         os.mkdir(os.path.join(self.folder, "netns"))
         self.nodes = []
         self.spaces = {}  # path -> descriptor
+        self.expedited = Expedited()
 
     def ctl(self, *words):
         binary = os.path.join(self.binaries, "manxctl")
@@ -155,4 +159,36 @@ class Lab:
             node.keeper.wait()
         for path in list(self.spaces):
             self.drop_space(path)
+        self.expedited.close()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Expedited:
+    """The kernel's setting that agents have on for moments, with a lock on it. One that is killed
+    then leaves it on, with a note for the next in its BPF file system; where that is gone too,
+    put_back() is called for. In the end, however this process ends, it is off if it was."""
+
+    def __init__(self):
+        self.keeper = None
+        with contextlib.suppress(FileNotFoundError), open(EXPEDITED, encoding="ascii") as f:
+            fcntl.flock(f, fcntl.LOCK_EX)  # no agent has it on for the moment
+            if f.read().strip() == "0" and os.access(EXPEDITED, os.W_OK):
+                self.keeper = self.start_keeper()
+
+    def start_keeper(self):
+        """Waits for close(), or the end of this process: then a little for that of its agents. It
+        is not of our family, so that what ends all of that lets it be."""
+        return subprocess.Popen(
+            ["setsid", "--fork", "sh", "-c", f"read -r word || sleep 1; {PUT_BACK}", EXPEDITED],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def put_back(self):
+        if self.keeper:
+            host.run(["sh", "-c", PUT_BACK, EXPEDITED])
+
+    def close(self):
+        if self.keeper:
+            self.keeper.communicate("end\n")

@@ -130,6 +130,14 @@ class Model:
             box = known.get(handle)
             if box is None or box.state in (State.GONE, State.FRESH):
                 found.append(f"{sorted(held[handle])} of {box or handle} were not given back")
+        for pod in self.pods:
+            container, ips = announced(data, pod.title)
+            handle = f"{NETWORK}.{container}"
+            if not set(ips) <= held[handle]:
+                found.append(
+                    f"{pod.title} is said to have {ips} for {known.get(handle) or container}, "
+                    f"IPAM says {sorted(held[handle])}"
+                )
         owners = {}
         for box in self.boxes(State.READY, State.OLD):
             if held[box.handle] != set(box.addresses):
@@ -195,12 +203,14 @@ class Model:
                 yield f"the table says of {address}: {entry}"
             elif entry["ingress_set"] < wanted:
                 yield f"{address} has policy set {entry['ingress_set']}"
-        said = data.annotations.get(box.pod, {})
-        ips = [ipaddress.ip_interface(i).ip for i in said.get(podips(), "").split(",") if i]
-        container = said.get(facts.ANNOTATION + "containerID")
-        if [str(i) for i in ips] != box.addresses or container != box.container:
-            yield f"the pod's annotations are {said}"
+        container, ips = announced(data, box.pod)
+        if ips != box.addresses or container != box.container:
+            yield f"the pod's annotations are {data.annotations.get(box.pod)}"
 
 
-def podips():
-    return facts.ANNOTATION + "podIPs"
+def announced(data, pod):
+    """Container and addresses in a pod's annotations."""
+    said = data.annotations.get(pod, {})
+    ips = [i for i in said.get(facts.ANNOTATION + "podIPs", "").split(",") if i]
+    container = said.get(facts.ANNOTATION + "containerID")
+    return container, [str(ipaddress.ip_interface(i).ip) for i in ips]
