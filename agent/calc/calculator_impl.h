@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The calculator's state. Objects mark what they touch; flush() works the marks off. Private to
-// agent/calc: upserts are in policy_calculator.cpp, rules and policies in policies.cpp, the update
-// of the tables in flush.cpp.
+// agent/calc, and implemented by several files, named below.
 #pragma once
 
 #include "agent/api/tier.h"
@@ -96,26 +95,28 @@ class PolicyCalculator::Impl {
 public:
     explicit Impl(CalculatorOptions options);
 
-    // Objects.
+    // items.cpp
     // from_object: prefixes; an endpoint's own addresses are joined to them.
     void set_item(const std::string& key, const GroupFacts& facts, std::vector<Cidr> from_object);
     void leave_group(Item& item, GroupId group);
     void refresh_addresses(Item& item, std::vector<Cidr> from_object, GroupId old_group);
     static std::vector<Cidr> prefixes_of(const Item& item);
     void forget_item(const std::string& key);
-    void set_tier(const std::string& name, const api::Tier* tier); // null: gone
-    void withdraw_policy(PolicyRef ref);
     void set_prefixes(const std::string& owner, std::vector<Cidr> prefixes, SourceId source);
     void touch_groups(const std::vector<GroupId>& groups);
+    void touch_all_locals();
+    void upsert_local(const dataplane::LocalEndpoint& endpoint);
+    void remove_local(const std::string& interface);
+
+    // policy_calculator.cpp
+    void set_tier(const std::string& name, const api::Tier* tier); // null: gone
     void upsert_policy(const api::Policy& policy);
+    void withdraw_policy(PolicyRef ref);
     void remove_policy(const std::string& key);
     void upsert_slice(const std::string& service, const std::string& slice,
                       std::map<IpAddress, std::vector<uint32_t>> addresses);
-    void upsert_local(const dataplane::LocalEndpoint& endpoint);
-    void remove_local(const std::string& interface);
-    void touch_all_locals();
 
-    // Matchers and rules (policies.cpp).
+    // policies.cpp: matchers and rules.
     MatcherId acquire_matcher(Matcher matcher);
     void release_matcher(MatcherId id);
     RuleRef compile_rule(const api::Policy& policy, api::Direction direction,
@@ -132,29 +133,34 @@ public:
                        bool staged);
     void release_set(SetRef ref);
 
-    // Flush (flush.cpp).
+    // flush.cpp
     TableUpdate flush();
-    [[nodiscard]] TableUpdate snapshot() const;
     void update_groups();
     void update_services();
     void update_addresses(TableUpdate& out);
-    void update_locals(TableUpdate& out);
-    void retire(TableUpdate& out);
+
+    // policy_sets.cpp
     void build_set(SetRef ref, TableUpdate& out);
-    void add_class(ClassRef ref, TableUpdate& out);
-    void drop_class(ClassRef ref, TableUpdate& out);
-    void set_entry(SetRef ref, ClassRef one, TableUpdate& out);
     void choose_default(PolicySet& set, const std::unordered_map<ClassRef, PortTablePtr>& tables);
     void reconsider(SetRef ref);
     void replace_outgrown_sets();
+    void retire(TableUpdate& out);
+    void add_class(ClassRef ref, TableUpdate& out);
+    void drop_class(ClassRef ref, TableUpdate& out);
+    void set_entry(SetRef ref, ClassRef one, TableUpdate& out);
     void forget_entry(SetRef ref, ClassRef one, TableUpdate& out);
-    PortTablePtr intern(PortTable table);
     PortTablePtr compile(PolicySet& set, Atoms other);
+    PortTablePtr intern(PortTable table);
+    void trim_port_tables();
+    [[nodiscard]] uint32_t set_id(SetRef ref) const;
+
+    // local_entries.cpp
+    void update_locals(TableUpdate& out);
     void write_classes(LocalState& local, TableUpdate& out);
     void write_local(LocalState& local, TableUpdate& out);
-    [[nodiscard]] uint32_t set_id(SetRef ref) const;
-    void trim_port_tables();
 
+    // judge.cpp
+    [[nodiscard]] TableUpdate snapshot() const;
     [[nodiscard]] Judgement judge(const IpAddress& local, api::Direction direction,
                                   const IpAddress& other, const Packet& packet, bool staged) const;
 
