@@ -33,6 +33,7 @@ void for_each_field(Fn fn) {
     fn("allowVXLANPacketsFromWorkloads", &Config::allow_vxlan_from_workloads);
     fn("allowIPIPPacketsFromWorkloads", &Config::allow_ipip_from_workloads);
     fn("workloadSourceSpoofing", &Config::workload_source_spoofing);
+    fn("floatingIPs", &Config::floating_ips);
     fn("vxlanPort", &Config::vxlan_port);
     fn("vxlanVNI", &Config::vxlan_vni);
     fn("vxlanMTU", &Config::vxlan_mtu);
@@ -59,6 +60,7 @@ const std::vector<Words>& words() {
     static const std::vector<Words> kAll{
         {"defaultEndpointToHostAction", {"Drop", "Accept", "Return"}, "Drop"},
         {"workloadSourceSpoofing", {"Disabled", "Any"}, "Disabled"},
+        {"floatingIPs", {"Disabled", "Enabled"}, "Disabled"},
         {"logSeverityScreen", {"Trace", "Debug", "Info", "Warning", "Error", "Fatal"}, {}}};
     return kAll;
 }
@@ -206,6 +208,16 @@ void FelixConfiguration::keep_unread(const FelixConfiguration* last) {
     });
 }
 
+bool speaks_for(const FelixConfiguration& config, const std::string& node,
+                const StringMap& labels) {
+    const auto& name = config.meta.name;
+    if (name == "default" || name.starts_with("node.")) {
+        return name == "default" || name == "node." + node;
+    }
+    auto selector = Selector::parse(config.node_selector);
+    return !config.node_selector.empty() && selector && selector->matches(labels);
+}
+
 FelixConfiguration effective_felix_configuration(std::span<const FelixConfiguration> all,
                                                  const std::string& node, const StringMap& labels) {
     const FelixConfiguration* general = nullptr;
@@ -213,19 +225,18 @@ FelixConfiguration effective_felix_configuration(std::span<const FelixConfigurat
     const FelixConfiguration* own = nullptr;
     for (const auto& config : all) {
         const auto& name = config.meta.name;
+        auto age = [](const FelixConfiguration& c) {
+            return std::tie(c.meta.creation_timestamp, c.meta.name);
+        };
+        if (!speaks_for(config, node, labels)) {
+            continue;
+        }
         if (name == "default") {
             general = &config;
-        } else if (name == "node." + node) {
+        } else if (name.starts_with("node.")) {
             own = &config;
-        } else if (!name.starts_with("node.") && !config.node_selector.empty()) {
-            auto selector = Selector::parse(config.node_selector);
-            auto age = [](const FelixConfiguration& c) {
-                return std::tie(c.meta.creation_timestamp, c.meta.name);
-            };
-            if (selector && selector->matches(labels) &&
-                (selected == nullptr || age(config) < age(*selected))) {
-                selected = &config;
-            }
+        } else if (selected == nullptr || age(config) < age(*selected)) {
+            selected = &config;
         }
     }
     FelixConfiguration out;

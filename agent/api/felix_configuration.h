@@ -33,7 +33,8 @@ struct FelixConfiguration {
     std::optional<std::string> nat_outgoing_exclusions; // IPPoolsOnly, IPPoolsAndHostIPs
     std::optional<bool> allow_vxlan_from_workloads;
     std::optional<bool> allow_ipip_from_workloads;
-    std::optional<std::string> workload_source_spoofing; // Disabled, Any
+    std::optional<std::string> workload_source_spoofing; // Disabled, Any: see not_enforced.h
+    std::optional<std::string> floating_ips;             // Disabled, Enabled: see not_enforced.h
     std::optional<uint16_t> vxlan_port;
     std::optional<uint32_t> vxlan_vni;
     std::optional<uint32_t> vxlan_mtu;
@@ -53,6 +54,9 @@ struct FelixConfiguration {
     // that open traffic are closed: nobody knows what they were to say.
     void keep_unread(const FelixConfiguration* last);
 };
+
+// Whether an object may say something on a node: default, node.<node>, or by its nodeSelector.
+bool speaks_for(const FelixConfiguration& config, const std::string& node, const StringMap& labels);
 
 // What holds on a node: field by field node.<node>, then the one selector-scoped object that
 // matches its labels (the oldest, then by name), then default.

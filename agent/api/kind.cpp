@@ -131,6 +131,10 @@ const KindInfo& info(Kind kind) {
     return kKinds.at(static_cast<size_t>(kind));
 }
 
+std::string_view title(Kind kind) {
+    return kind == Kind::K8sNetworkPolicy ? "KubernetesNetworkPolicy" : info(kind).name;
+}
+
 Result<Kind> find_kind(std::string_view api_version, std::string_view name) {
     if (api_version == kV3) {
         api_version = kCrd;

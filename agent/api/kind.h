@@ -59,6 +59,9 @@ struct KindInfo {
 
 std::span<const KindInfo> all_kinds();
 const KindInfo& info(Kind kind);
+// What people are told: the kind's own name, but for Kubernetes' NetworkPolicy, which would be
+// taken for Calico's: "KubernetesNetworkPolicy", as Calico calls it. No two kinds share one.
+std::string_view title(Kind kind);
 // By the object's own apiVersion and kind. Calico kinds are found under crd.projectcalico.org/v1
 // and projectcalico.org/v3; IPAMConfig and IPAMConfiguration are one.
 Result<Kind> find_kind(std::string_view api_version, std::string_view name);

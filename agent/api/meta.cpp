@@ -232,7 +232,7 @@ std::string subject_of(Kind kind, const json& object) {
     const json* metadata = object_under(object, "metadata");
     std::string name = metadata == nullptr ? "" : text_of(*metadata, "name");
     std::string ns = metadata == nullptr ? "" : text_of(*metadata, "namespace");
-    return fmt::format("{} {}{}{}", info(kind).name, ns, ns.empty() ? "" : "/",
+    return fmt::format("{} {}{}{}", title(kind), ns, ns.empty() ? "" : "/",
                        name.empty() ? "(no name)" : name);
 }
 

@@ -42,6 +42,9 @@ struct Pod {
 
 inline constexpr const char* kPodIpAnnotation = "cni.projectcalico.org/podIP";
 inline constexpr const char* kPodIpsAnnotation = "cni.projectcalico.org/podIPs";
+inline constexpr const char* kAllowedSourcesAnnotation =
+    "cni.projectcalico.org/allowedSourcePrefixes";
+inline constexpr const char* kFloatingIpsAnnotation = "cni.projectcalico.org/floatingIPs";
 inline constexpr const char* kContainerIdAnnotation = "cni.projectcalico.org/containerID";
 
 // What a pod (or its namespace) asks of the CNI plugin by annotations.

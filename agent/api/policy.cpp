@@ -308,14 +308,7 @@ void read_staged_action(const Cursor& cursor, Policy& policy) {
 }
 
 std::string_view felix_kind(Kind kind) {
-    switch (kind) {
-    case Kind::K8sNetworkPolicy:
-        return "KubernetesNetworkPolicy";
-    case Kind::ClusterNetworkPolicy:
-        return "KubernetesClusterNetworkPolicy";
-    default:
-        return info(kind).name;
-    }
+    return kind == Kind::ClusterNetworkPolicy ? "KubernetesClusterNetworkPolicy" : title(kind);
 }
 
 } // namespace
@@ -349,10 +342,7 @@ std::string protocol_name(uint8_t protocol) {
 }
 
 std::string Policy::text() const {
-    // Calico's kind of the same name may have a policy of the same name beside it.
-    const std::string_view title =
-        kind == Kind::K8sNetworkPolicy ? felix_kind(kind) : info(kind).name;
-    return fmt::format("{} {}{}{}", title, ns, ns.empty() ? "" : "/", name);
+    return fmt::format("{} {}{}{}", title(kind), ns, ns.empty() ? "" : "/", name);
 }
 
 std::string Policy::tie() const {
@@ -413,9 +403,9 @@ Result<Policy> Policy::from_json(Kind kind, const nlohmann::json& object) {
         spec.only({"tier", "order", "ingress", "egress", "selector", "types",
                    "serviceAccountSelector", "performanceHints", "namespaceSelector", "doNotTrack",
                    "preDNAT", "applyOnForward", "stagedAction"});
-        const bool untracked = spec.at("doNotTrack").flag();
-        const bool pre_dnat = spec.at("preDNAT").flag();
-        policy.host_only = untracked || pre_dnat;
+        policy.do_not_track = spec.at("doNotTrack").flag();
+        policy.pre_dnat = spec.at("preDNAT").flag();
+        policy.apply_on_forward = spec.at("applyOnForward").flag();
     } else {
         spec.only({"tier", "order", "ingress", "egress", "selector", "types",
                    "serviceAccountSelector", "performanceHints", "stagedAction"});

@@ -110,9 +110,11 @@ struct Policy {
     Selector subject;            // of the endpoints that it applies to
     bool ingress = false;        // the directions that it takes part in
     bool egress = false;
-    bool staged = false;    // evaluated and counted, not enforced
-    bool ignored = false;   // staged with an action that is not evaluated
-    bool host_only = false; // doNotTrack or preDNAT: never for workloads
+    bool staged = false;           // evaluated and counted, not enforced
+    bool ignored = false;          // staged with an action that is not evaluated
+    bool do_not_track = false;     // GlobalNetworkPolicy and its staged kind
+    bool pre_dnat = false;         // "
+    bool apply_on_forward = false; // "; for workloads it is in force as without
     // What it selects could not be read: as it stands it isolates its whole namespace, and it is
     // for the caller to keep an earlier state in force instead.
     bool subject_unread = false;
@@ -126,6 +128,9 @@ struct Policy {
     [[nodiscard]] const std::vector<PolicyRule>& rules(Direction direction) const {
         return direction == Direction::Ingress ? ingress_rules : egress_rules;
     }
+
+    // Never for workloads.
+    [[nodiscard]] bool host_only() const { return do_not_track || pre_dnat; }
 
     [[nodiscard]] bool applies(Direction direction) const {
         return direction == Direction::Ingress ? ingress : egress;

@@ -34,6 +34,7 @@
 #include "agent/app/status_server.h"
 #include "agent/app/syncer.h"
 #include "agent/app/tunnel_care.h"
+#include "agent/app/unenforced.h"
 #include "agent/bgp/manager.h"
 #include "agent/cni/ipam_addresses.h"
 #include "agent/cni/server.h"
@@ -271,12 +272,16 @@ private:
             [this](const T& object, const datastore::Key& key) {
                 calculator().upsert(object);
                 if constexpr (requires { object.problems; }) {
-                    problems_.report(key, object.problems);
+                    problems_.report(key, object.problems, InPart::KeepsEarlier);
+                }
+                if constexpr (requires { api::not_enforced(object, config_.node_name); }) {
+                    unenforced_.report(key, api::not_enforced(object, config_.node_name));
                 }
             },
             [this](const datastore::Key& key) {
                 calculator().remove(key.kind, key.ns, key.name);
                 problems_.forget(key);
+                unenforced_.forget(key);
             });
     }
 
@@ -312,11 +317,12 @@ private:
         syncer_->on<api::FelixConfiguration>(
             api::Kind::FelixConfiguration,
             [this](const api::FelixConfiguration& object, const datastore::Key& key) {
-                problems_.report(key, settings_.upsert(object));
+                problems_.report(key, settings_.upsert(object), InPart::KeepsEarlier);
             },
             [this](const datastore::Key& key) {
                 settings_.remove(key.name);
                 problems_.forget(key);
+                unenforced_.forget(key);
             });
         syncer_->on<api::ClusterInformation>(
             api::Kind::ClusterInformation,
@@ -362,13 +368,17 @@ private:
                     return;
                 }
                 calculator().upsert(static_cast<const api::Policy&>(policy));
-                problems_.report(key, policy.problems);
+                problems_.report(key, policy.problems,
+                                 policy.host_only() || policy.staged ? InPart::DecidesNothing
+                                                                     : InPart::Isolates);
+                unenforced_.report(key, api::not_enforced(policy));
             },
             [this](const datastore::Key& key) {
                 if (const auto name = policy_names_.remove(key)) {
                     calculator().remove(key.kind, key.ns, *name);
                 }
                 problems_.forget(key);
+                unenforced_.forget(key);
             });
     }
 
@@ -450,6 +460,9 @@ private:
         if (synced) {
             apply_settings();
         }
+        for (const auto& [name, fields] : settings_.not_enforced()) {
+            unenforced_.report({api::Kind::FelixConfiguration, "", name}, fields);
+        }
         enforcer_->datastore_changed(synced);
         if (const auto names = calculator().take_too_big(); !names.empty()) {
             logger()->error("too many source ports on one workload: rules that name them allow "
@@ -509,6 +522,7 @@ private:
                             .collector = *collector_,
                             .bgp = bgp_.get(),
                             .problems = problems_.all(),
+                            .unenforced = unenforced_,
                             .masquerade_trouble = masquerade_.trouble(),
                             .locked = datastore_lock_.reason(syncer_->invalid()),
                             .settings = settings_.current().text(),
@@ -555,6 +569,7 @@ private:
     std::optional<api::Node> own_node_;
     PolicyNames policy_names_;
     ObjectProblems problems_;
+    Unenforced unenforced_;
     bool was_synced_ = false;
     MemoryReturn memory_{loop_};
     std::unique_ptr<Syncer> syncer_; // last: its callbacks use all of the above

@@ -54,24 +54,14 @@ nlohmann::json AgentReport::status() const {
           {"locked", parts_.locked},
           {"trouble", parts_.syncer.trouble()}}},
         {"settings", parts_.settings},
-        {"invalidObjects", invalid_objects()},
+        {"invalidObjects", invalid_objects(parts_.syncer.invalid(), parts_.problems)},
+        {"notEnforced", parts_.unenforced.to_json()},
         {"uplinks", uplinks()},
         {"endpoints", endpoints()},
         {"bgp", parts_.bgp != nullptr ? to_json(parts_.bgp->status()) : nlohmann::json(nullptr)},
         {"packets", DataplaneReport(parts_.loader).totals()},
         {"servicesOfThisHost", parts_.judges_to_host ? "judged" : "dropped unless unrestricted"},
         {"tcx", parts_.loader.uses_tcx()}};
-}
-
-nlohmann::json AgentReport::invalid_objects() const {
-    nlohmann::json out = nlohmann::json::object();
-    for (const auto& [key, reason] : parts_.syncer.invalid()) {
-        out[key.text()] = reason;
-    }
-    for (const auto& [key, reason] : parts_.problems) {
-        out[key.text()] = reason;
-    }
-    return out;
 }
 
 nlohmann::json AgentReport::uplinks() const {
@@ -116,7 +106,10 @@ void AgentReport::collect(metrics::Registry::Families& out) const {
     gauge(out, "manx_policy_sets", "Compiled policy sets.", static_cast<double>(stats.sets));
     gauge(out, "manx_policy_classes", "Classes of addresses.", static_cast<double>(stats.classes));
     gauge(out, "manx_invalid_objects", "Objects that are not in force as they stand.",
-          static_cast<double>(parts_.syncer.invalid().size() + parts_.problems.size()));
+          static_cast<double>(invalid_objects(parts_.syncer.invalid(), parts_.problems).size()));
+    gauge(out, "manx_not_enforced_objects",
+          "Objects that ask for something that is not done on this node.",
+          static_cast<double>(parts_.unenforced.size()));
     gauge(out, "manx_services_of_this_host_judged",
           "1: policy judges pods' packets to services of their own node; 0: what policy might "
           "deny is dropped.",

@@ -6,7 +6,9 @@
 #include "agent/app/collector.h"
 #include "agent/app/config.h"
 #include "agent/app/enforcer.h"
+#include "agent/app/object_problems.h"
 #include "agent/app/syncer.h"
+#include "agent/app/unenforced.h"
 #include "agent/bgp/manager.h"
 #include "agent/dataplane/host_links.h"
 #include "agent/metrics/registry.h"
@@ -30,7 +32,8 @@ struct AgentParts {
     const Syncer& syncer;
     const Collector& collector;
     const bgp::BgpManager* bgp = nullptr; // none: BIRD is not ours
-    const std::map<datastore::Key, std::string>& problems;
+    const ObjectTexts& problems;
+    const Unenforced& unenforced;
     const std::string& masquerade_trouble;
     std::string locked;   // why the datastore is; empty: it is not
     std::string settings; // in force
@@ -49,7 +52,6 @@ public:
     void collect(metrics::Registry::Families& out) const;
 
 private:
-    [[nodiscard]] nlohmann::json invalid_objects() const;
     [[nodiscard]] nlohmann::json uplinks() const;
     [[nodiscard]] nlohmann::json endpoints() const;
 

@@ -7,23 +7,39 @@
 
 #include "agent/datastore/store.h"
 
+#include <cstdint>
 #include <map>
 #include <string>
 #include <vector>
 
 namespace manx::app {
 
+using ObjectTexts = std::map<datastore::Key, std::string>;
+
+// What an object does that was understood in part.
+enum class InPart : uint8_t {
+    Isolates,      // a policy: what it selects
+    KeepsEarlier,  // an earlier good state stays in force
+    DecidesNothing // staged, or for host endpoints only
+};
+
 class ObjectProblems {
 public:
-    // problems: each names its field; none: the object is well again.
-    void report(const datastore::Key& key, const std::vector<std::string>& problems);
+    // problems: each names its field, and counts once; none: the object is well again.
+    void report(const datastore::Key& key, const std::vector<std::string>& problems, InPart does);
 
     void forget(const datastore::Key& key) { all_.erase(key); }
 
-    [[nodiscard]] const std::map<datastore::Key, std::string>& all() const { return all_; }
+    [[nodiscard]] const ObjectTexts& all() const { return all_; }
 
 private:
-    std::map<datastore::Key, std::string> all_;
+    ObjectTexts all_;
 };
+
+// Objects that are not in force as they stand, by Key::text(), with the fields that are wrong:
+// those that were refused, and those understood in part. What is both was understood in part
+// before, and has the reason of now.
+std::map<std::string, std::string> invalid_objects(const ObjectTexts& refused,
+                                                   const ObjectTexts& in_part);
 
 } // namespace manx::app

@@ -62,6 +62,17 @@ void SettingsSource::remove(const std::string& name) {
     std::erase_if(objects_, [&](const auto& one) { return one.meta.name == name; });
 }
 
+std::map<std::string, std::vector<api::NotEnforced>> SettingsSource::not_enforced() const {
+    std::map<std::string, std::vector<api::NotEnforced>> out;
+    for (const auto& object : objects_) {
+        auto& fields = out[object.meta.name];
+        if (api::speaks_for(object, node_name_, labels_)) {
+            fields = api::not_enforced(object);
+        }
+    }
+    return out;
+}
+
 Settings SettingsSource::current() const {
     const auto objects = api::effective_felix_configuration(objects_, node_name_, labels_);
     Settings out;

@@ -7,10 +7,12 @@
 #pragma once
 
 #include "agent/api/felix_configuration.h"
+#include "agent/api/not_enforced.h"
 #include "agent/app/config.h"
 #include "maps/abi/flow.h"
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -45,6 +47,10 @@ public:
     void set_node_labels(api::StringMap labels) { labels_ = std::move(labels); }
 
     [[nodiscard]] Settings current() const;
+
+    // Of the objects that speak for this node: what they ask for and nobody does; by object's name,
+    // empty where that is nothing, or another node's.
+    [[nodiscard]] std::map<std::string, std::vector<api::NotEnforced>> not_enforced() const;
 
 private:
     std::string node_name_;

@@ -44,7 +44,7 @@ PolicyCalculator::Impl::Impl(CalculatorOptions given)
 
 void PolicyCalculator::Impl::upsert_policy(const api::Policy& policy) {
     const std::string key = item_key(policy.kind, policy.ns, policy.name);
-    if (policy.host_only || policy.ignored) {
+    if (policy.host_only() || policy.ignored) {
         remove_policy(key);
         return;
     }

@@ -136,6 +136,20 @@ void print_invalid(std::ostream& out, const json& invalid) {
     }
 }
 
+void print_not_enforced(std::ostream& out, const json& list) {
+    std::vector<TableRow> rows;
+    for (const auto& one : list) {
+        const std::string ns = text(one, "namespace");
+        rows.push_back({fmt::format("{} {}{}{}", text(one, "kind"), ns, ns.empty() ? "" : "/",
+                                    text(one, "name")),
+                        text(one, "field"), text(one, "meaning")});
+    }
+    if (!rows.empty()) {
+        out << "What objects ask for and this node does not do:\n";
+        print_table(out, {"OBJECT", "FIELD", "MEANING"}, rows);
+    }
+}
+
 Result<void> run_status(Context& context, const std::string& output) {
     if (output != "text" && output != "json") {
         return fail(ErrorKind::ConfigInvalid,
@@ -155,6 +169,7 @@ Result<void> run_status(Context& context, const std::string& output) {
     print_devices(context.out, status);
     print_packets(context.out, under(status, "packets"));
     print_invalid(context.out, under(status, "invalidObjects"));
+    print_not_enforced(context.out, under(status, "notEnforced"));
     return {};
 }
 

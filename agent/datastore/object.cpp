@@ -34,7 +34,7 @@ Unexpected invalid(const Key& key, std::string_view field, std::string_view foun
 } // namespace
 
 std::string Key::text() const {
-    return fmt::format("{} {}{}{}", api::info(kind).name, ns, ns.empty() ? "" : "/", name);
+    return fmt::format("{} {}{}{}", api::title(kind), ns, ns.empty() ? "" : "/", name);
 }
 
 Precondition precondition_of(const json& object) {

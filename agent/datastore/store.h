@@ -28,7 +28,8 @@ struct Key {
     std::string name;
 
     auto operator<=>(const Key&) const = default;
-    [[nodiscard]] std::string text() const; // "IPPool default-pool", "Pod ns/name"
+    // "IPPool default-pool", "Pod ns/name"; the kind's title, so no two keys have one text.
+    [[nodiscard]] std::string text() const;
 };
 
 // An object as the datastore holds it: the whole JSON with apiVersion, kind, metadata (with

@@ -6,6 +6,7 @@ import concurrent.futures
 import contextlib
 import functools
 import itertools
+import signal
 
 import truth_table
 from cluster import build, checks, host, pods, probe, state, topology
@@ -203,10 +204,10 @@ class Lab:
             self.cluster.delete(list(self.written.values()), f"step-{next(self.numbers)}")
         self.written.clear()
 
-    def restart_agents(self, **agent):
+    def restart_agents(self, end=signal.SIGTERM, **agent):
         """Both agents anew, with other keys in their configuration."""
         for each in self.cluster.nodes:
-            each.stop_agent()
+            each.stop_agent(end)
             each.configure(self.cluster.datastore, **{**self.agent, **agent})
         self.cluster.start_agents()
         host.wait_for(

@@ -12,6 +12,7 @@ import collections
 import hashlib
 import os
 import re
+import signal
 import sys
 import time
 import traceback
@@ -46,7 +47,7 @@ def run_case(lab, case):
     try:
         for number, step in enumerate(case.steps, 1):
             where = f"step {number} of {len(case.steps)}" if len(case.steps) > 1 else "its table"
-            wrong += [f"{where}: {line}" for line in run_step(lab, step, cells)]
+            wrong += [f"{where}: {line}" for line in run_step(lab, step, cells, case.agent)]
     finally:
         lab.restore()
         if case.agent:
@@ -54,7 +55,7 @@ def run_case(lab, case):
     return wrong, len(cells) * len(case.steps)
 
 
-def run_step(lab, step, cells):
+def run_step(lab, step, cells, agent):
     wanted = truth_table.verdicts(step.expect, cells)
     if step.delete:
         lab.delete(step.delete)
@@ -64,10 +65,13 @@ def run_step(lab, step, cells):
         lab.write(step.write)
     lab.label(step.label)
     lab.cluster.wait_for_sync()
+    if step.restart:
+        lab.restart_agents(signal.SIGKILL, **agent)
     before = rule_hits(lab) if step.hits else {}
     asked, leaked = lab.ask(wanted)
     yield from compare_table(wanted, asked, leaked)
     yield from compare_invalid(lab, step.invalid)
+    yield from compare_not_enforced(lab, step.not_enforced)
     if step.hits:
         yield from compare_hits(step.hits, before, rule_hits(lab))
     yield from compare_logs(lab, step.logs)
@@ -97,6 +101,16 @@ def compare_invalid(lab, expected):
         there = set((each.status() or {}).get("invalidObjects", {}))
         if there != set(expected):
             yield f"{each.name} reports as invalid {sorted(there)}, wanted {sorted(expected)}"
+
+
+def compare_not_enforced(lab, expected):
+    there = set()
+    for each in lab.cluster.nodes:
+        for one in (each.status() or {}).get("notEnforced", []):
+            name = "/".join(filter(None, (one["namespace"], one["name"])))
+            there.add(f"{one['kind']} {name} {one['field']}")
+    if there != set(expected):
+        yield f"reported as not enforced {sorted(there)}, wanted {sorted(expected)}"
 
 
 def rule_hits(lab):

@@ -12,7 +12,9 @@ A file is a list of cases:
         write: [OBJECT]     # past manxctl, which would refuse them
         label: {KIND NAME: {key: value}}              # a value of null takes the label away
         delete: [KIND NAME]                           # of what the case has applied
+        restart: true                                 # then the agents are killed and started
         invalid: [KIND NAME]                          # what the agents must report, nothing else
+        not_enforced: ["KIND NAME FIELD"]             # the same, on any node
         hits: {RULE: N}                               # flows that a rule has decided, all nodes
         logs: [REGEX]                                 # lines of the agents' logs, any node
         expect: [STATEMENT]
@@ -37,7 +39,8 @@ PORTS = (80, 81)
 FAMILIES = (4, 6)
 NUMBERS = {("tcp", 4): 6, ("udp", 4): 17, ("sctp", 4): 132, ("icmp", 4): 1}
 NUMBERS.update({("tcp", 6): 6, ("udp", 6): 17, ("sctp", 6): 132, ("icmp", 6): 58})
-STEP_KEYS = {"apply", "write", "label", "delete", "invalid", "hits", "logs", "expect"}
+STEP_KEYS = {"apply", "write", "label", "delete", "restart", "invalid", "not_enforced", "hits"}
+STEP_KEYS |= {"logs", "expect"}
 CASE_KEYS = {"case", "means", "nodes", "ask", "agent", "steps"}
 
 
@@ -91,7 +94,9 @@ class Step:
     write: list
     label: dict
     delete: list
+    restart: bool
     invalid: list
+    not_enforced: list
     hits: dict
     logs: list
     expect: list
@@ -175,7 +180,9 @@ def parse_step(o, where):
         o.get("write") or [],
         o.get("label") or {},
         o.get("delete") or [],
+        bool(o.get("restart")),
         o.get("invalid") or [],
+        o.get("not_enforced") or [],
         o.get("hits") or {},
         o.get("logs") or [],
         [parse_statement(t) for t in o["expect"]],

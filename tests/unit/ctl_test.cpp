@@ -317,7 +317,11 @@ TEST_F(CtlTest, StatusOfTheAgent) {
         "addresses": ["10.65.0.2", "fd00::2"]}],
       "packets": {"from_workload": {"drop_policy_egress": {"packets": 7, "bytes": 700},
                                     "redirect_peer": {"packets": 1, "bytes": 1}}},
-      "invalidObjects": {"IPPool a": "spec.cidr: is required"}})json";
+      "invalidObjects": {"IPPool a": "spec.cidr: is required"},
+      "notEnforced": [{"kind": "GlobalNetworkPolicy", "namespace": "", "name": "g",
+                       "field": "spec.preDNAT", "meaning": "no effect"},
+                      {"kind": "Pod", "namespace": "shop", "name": "web",
+                       "field": "metadata.annotations[x]", "meaning": "not reached"}]})json";
     {
         FakeAgent agent(socket, "HTTP/1.0 200 OK\r\nX: y\r\n\r\n" + status);
         EXPECT_EQ(run({"status", "--socket", socket}).out,
@@ -337,7 +341,11 @@ TEST_F(CtlTest, StatusOfTheAgent) {
                   "from_workload   drop_policy_egress   7         700\n\n"
                   "Objects that are not in force as they stand:\n"
                   "OBJECT     REASON\n"
-                  "IPPool a   spec.cidr: is required\n\n");
+                  "IPPool a   spec.cidr: is required\n\n"
+                  "What objects ask for and this node does not do:\n"
+                  "OBJECT                  FIELD                     MEANING\n"
+                  "GlobalNetworkPolicy g   spec.preDNAT              no effect\n"
+                  "Pod shop/web            metadata.annotations[x]   not reached\n\n");
     }
     Outcome gone = run({"status", "--socket", socket}); // the file is there, nobody listens
     EXPECT_EQ(gone.code, 1);

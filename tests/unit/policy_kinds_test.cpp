@@ -251,7 +251,7 @@ TEST(PolicyKinds, StagedAndHostOnly) {
                                     object("blue", R"j({"stagedAction": "Delete"})j"));
     ASSERT_TRUE(staged);
     EXPECT_TRUE(staged->staged && staged->ignored);
-    EXPECT_TRUE(gnp(R"j({"doNotTrack": true, "applyOnForward": true})j").host_only);
+    EXPECT_TRUE(gnp(R"j({"doNotTrack": true, "applyOnForward": true})j").host_only());
     EXPECT_EQ(np("{}").tie(), "p/blue/NetworkPolicy");
     EXPECT_EQ(knp("{}").tie(), "p/blue/KubernetesNetworkPolicy");
 }

@@ -87,7 +87,8 @@ class Cluster:
 
     def write_unchecked(self, o):
         """An object into the datastore as somebody else's newer software might write it, over what
-        is there. Agents hear of it with the next write."""
+        is there: then it stays the same object, with its uid. Agents hear of it with the next
+        write."""
         group, meta = objects.group_of(o), o["metadata"]
         kind = o["kind"].lower()
         plural = kind.removesuffix("y") + "ies" if kind.endswith("y") else kind + "s"
@@ -97,9 +98,10 @@ class Cluster:
             db.execute("UPDATE state SET revision = revision + 1")
             revision = db.execute("SELECT revision FROM state").fetchone()[0]
             db.execute(
-                "INSERT OR REPLACE INTO "
+                "INSERT INTO "
                 "objects(kind, ns, name, revision, created, uid, created_at, json) "
-                "VALUES(?, ?, ?, ?, ?, ?, ?, ?)",
+                "VALUES(?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT(kind, ns, name) "
+                "DO UPDATE SET revision = excluded.revision, json = excluded.json",
                 (*key, meta["name"], revision, revision, str(uuid.uuid4()), WRITTEN, json.dumps(o)),
             )
 
