@@ -121,7 +121,6 @@ void PolicyCalculator::Impl::write_local(LocalState& local, TableUpdate& out) {
             return set ? static_cast<unsigned>(bit) : 0U;
         };
         value.flags = static_cast<__u16>(flag(nat, MANX_EP_NAT_OUTGOING) |
-                                         flag(endpoint.any_source, MANX_EP_ANY_SOURCE) |
                                          flag(endpoint.redirect_host, MANX_EP_REDIRECT_HOST) |
                                          flag(endpoint.by_stack, MANX_EP_BY_STACK));
         std::ranges::copy(endpoint.mac.bytes, value.mac);

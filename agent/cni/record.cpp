@@ -51,7 +51,7 @@ json render_endpoint(const dataplane::LocalEndpoint& e) {
             {"labels", e.labels},
             {"serviceAccount", e.service_account},
             {"namedPorts", std::move(ports)},
-            {"anySource", e.any_source},
+            {"anySource", false}, // says nothing; earlier versions read no record without it
             {"redirectHost", e.redirect_host},
             {"byStack", e.by_stack}};
 }
@@ -79,7 +79,6 @@ Result<dataplane::LocalEndpoint> parse_endpoint(const json& object) {
                                  port.at("protocol").get<uint8_t>(),
                                  port.at("port").get<uint16_t>()});
     }
-    e.any_source = object.at("anySource").get<bool>();
     e.redirect_host = object.at("redirectHost").get<bool>();
     e.by_stack = object.value("byStack", false); // earlier versions did not know it
     return e;

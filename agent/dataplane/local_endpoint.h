@@ -41,7 +41,6 @@ struct LocalEndpoint {
     std::string service_account;
     std::vector<NamedPort> named_ports;
 
-    bool any_source = false; // may send from addresses that are not its own
     // Of the host side's qdiscs, which programs would pass by: those of a shaper.
     bool redirect_host = false; // deliver with bpf_redirect to the host side, not to the peer
     bool by_stack = false;      // both ways of its flows by the host stack

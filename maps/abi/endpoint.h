@@ -49,7 +49,6 @@ ABI_ASSERT(sizeof(struct manx_endpoint) == 40);
 
 enum manx_ep_flags {
 	MANX_EP_NAT_OUTGOING = 1,  /* its pool has natOutgoing: leaves by the host stack */
-	MANX_EP_ANY_SOURCE = 2,	   /* may send from addresses that are not its own */
 	MANX_EP_REDIRECT_HOST = 4, /* deliver with bpf_redirect to the host side, not to the peer */
 	MANX_EP_BY_STACK = 8,	   /* its flows go by the host stack, both ways */
 };

@@ -4,6 +4,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 #include <cstdlib>
 #include <filesystem>
@@ -64,6 +65,21 @@ TEST_F(CniRecords, save_load_remove) {
     EXPECT_TRUE(records->remove("cali0d7763386da"));
     EXPECT_TRUE(records->remove("cali0d7763386da"));
     EXPECT_TRUE(records->load(broken)->empty());
+}
+
+// Earlier versions wrote what nobody reads any more, and did not know all of what is read now.
+TEST(CniRecord, records_of_earlier_versions_are_read) {
+    auto object = nlohmann::json::parse(render_record(sample()));
+    ASSERT_TRUE(object["endpoint"].contains("anySource")) << "they do not read one without it";
+    for (const bool any : {false, true}) {
+        object["endpoint"]["anySource"] = any;
+        object["endpoint"].erase("byStack");
+        const auto read = parse_record(object.dump());
+        ASSERT_TRUE(read) << read.error().text();
+        EXPECT_EQ(*read, sample());
+    }
+    object["endpoint"].erase("anySource");
+    EXPECT_TRUE(parse_record(object.dump())) << "nor do we ask for it";
 }
 
 TEST_F(CniRecords, half_written_and_broken_files_do_no_harm) {
