@@ -21,6 +21,7 @@
 #include "agent/app/dataplane_report.h"
 #include "agent/app/datastore_lock.h"
 #include "agent/app/enforcer.h"
+#include "agent/app/last_good.h"
 #include "agent/app/masquerade_care.h"
 #include "agent/app/memory_return.h"
 #include "agent/app/node_addresses.h"
@@ -78,6 +79,7 @@ public:
         TRY_ASSIGN(status_, StatusServer::create(loop_, config_));
         TRY(check_kernel());
         TRY_ASSIGN(store_, datastore::open_sqlite(config_.datastore_path));
+        TRY_ASSIGN(last_good_, LastGood::open(config_.state_dir + "/last-good"));
         node_writer_ = std::make_unique<NodeWriter>(loop_, *store_, config_.node_name);
         TRY(open_dataplane());
         TRY(serve_cni());
@@ -232,7 +234,7 @@ private:
 
     // Kinds that one part only needs go there directly; nodes and pools have their own steps.
     Result<void> follow_datastore() {
-        syncer_ = std::make_unique<Syncer>(loop_, *store_);
+        syncer_ = std::make_unique<Syncer>(loop_, *store_, last_good_.get());
         follow_for_policy<api::Pod>(api::Kind::Pod);
         follow_for_policy<api::Namespace>(api::Kind::Namespace);
         follow_for_policy<api::ServiceAccount>(api::Kind::ServiceAccount);
@@ -546,6 +548,7 @@ private:
     UniqueFd node_lock_;
     std::unique_ptr<StatusServer> status_;
     std::unique_ptr<datastore::Store> store_;
+    std::unique_ptr<LastGood> last_good_;
     std::optional<loader::Loader> loader_;
     std::unique_ptr<dataplane::PinnedTables> table_writer_;
     std::optional<dataplane::PolicyTables> tables_;

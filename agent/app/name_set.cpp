@@ -36,11 +36,14 @@ bool NameSet::is_at(std::vector<Entry>::iterator at, const std::string& text) co
     return at != names_.end() && text == at->get() + 1;
 }
 
-void NameSet::mark(std::string_view ns, std::string_view name) {
+bool NameSet::mark(std::string_view ns, std::string_view name) {
     const std::string text = text_of(ns, name);
-    if (const auto at = find(text); is_at(at, text)) {
-        (*at)[0] = kSeen;
+    const auto at = find(text);
+    if (!is_at(at, text)) {
+        return false;
     }
+    (*at)[0] = kSeen;
+    return true;
 }
 
 void NameSet::insert(std::string_view ns, std::string_view name) {

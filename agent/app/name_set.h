@@ -15,8 +15,8 @@ class NameSet {
 public:
     // New names are seen.
     void insert(std::string_view ns, std::string_view name);
-    // Seen by the list, if it is there.
-    void mark(std::string_view ns, std::string_view name);
+    // Seen by the list, if it is there. Whether it is.
+    bool mark(std::string_view ns, std::string_view name);
     // Whether it was there.
     bool erase(std::string_view ns, std::string_view name);
 

@@ -15,7 +15,8 @@ constexpr size_t kMostPending = 256;
 
 } // namespace
 
-Syncer::Syncer(EventLoop& loop, datastore::Store& store) : loop_(loop), store_(store) {
+Syncer::Syncer(EventLoop& loop, datastore::Store& store, LastGood* last_good)
+    : loop_(loop), store_(store), last_good_(last_good) {
     door_->syncer = this;
 }
 
@@ -52,6 +53,7 @@ Result<void> Syncer::start() {
             enqueue([state] {
                 state->listing = true;
                 state->known.begin_list();
+                state->unread.clear();
             });
         };
         handler.event = [this, state](datastore::Event event) {
@@ -111,6 +113,10 @@ void Syncer::enqueue(std::function<void()> job, BatchTimes::Clock::time_point ca
     }
 }
 
+bool Syncer::outlives(const KindState& state) const {
+    return last_good_ != nullptr && keeps_last_good(state.kind);
+}
+
 // On the store's thread: parse here, so that the loop only applies.
 void Syncer::on_event(KindState& state, datastore::Event event) {
     const auto came = BatchTimes::Clock::now();
@@ -120,7 +126,7 @@ void Syncer::on_event(KindState& state, datastore::Event event) {
              version = std::move(event.object.resource_version)] {
                 updates_++;
                 applied_ = version;
-                invalid_.erase(key);
+                on_gone(state, key);
                 if (state.known.erase(key.ns, key.name)) {
                     state.remove(key);
                 }
@@ -129,16 +135,18 @@ void Syncer::on_event(KindState& state, datastore::Event event) {
         return;
     }
     auto object = nlohmann::json::parse(event.object.json, nullptr, false);
-    Result<Apply> apply = object.is_discarded()
-                              ? Result<Apply>(fail(ErrorKind::ConfigInvalid, "expected JSON"))
-                              : state.parse(object, event.object.key);
-    if (!apply) {
+    Result<Parsed> parsed = object.is_discarded()
+                                ? Result<Parsed>(fail(ErrorKind::ConfigInvalid, "expected JSON"))
+                                : state.parse(object, event.object.key);
+    if (!parsed) {
         enqueue(
-            [this, &state, key = std::move(event.object.key),
-             version = std::move(event.object.resource_version), text = apply.error().text()] {
+            [this, &state, key = std::move(event.object.key), uid = std::move(event.object.uid),
+             version = std::move(event.object.resource_version), text = parsed.error().text()] {
                 updates_++;
                 applied_ = version;
+                stay_with_earlier(state, key, uid);
                 state.known.mark(key.ns, key.name);
+                state.unread.insert(key);
                 auto& known = invalid_[key];
                 if (known != text) {
                     known = text;
@@ -151,24 +159,92 @@ void Syncer::on_event(KindState& state, datastore::Event event) {
             came);
         return;
     }
+    LastGood::State good;
+    if (outlives(state) && !parsed->leaves_earlier) {
+        good.object = std::move(event.object.json);
+    }
     enqueue(
-        [this, &state, key = std::move(event.object.key),
-         version = std::move(event.object.resource_version), fn = std::move(*apply)] {
+        [this, &state, key = std::move(event.object.key), uid = std::move(event.object.uid),
+         version = std::move(event.object.resource_version), parsed = std::move(*parsed),
+         good = std::move(good)]() mutable {
             updates_++;
             applied_ = version;
             invalid_.erase(key);
+            state.unread.erase(key);
+            if (parsed.leaves_earlier) {
+                stay_with_earlier(state, key, uid);
+            } else if (outlives(state) && !uid.empty()) {
+                good.uid = std::move(uid);
+                good.version = std::move(version);
+                last_good_->keep(key, std::move(good));
+            }
             state.known.insert(key.ns, key.name);
-            fn();
+            parsed.apply();
         },
         came);
 }
 
+// An object that cannot be read, or not as a whole: what was good of it is in force, if it was this
+// very object. At a start that comes from the disk.
+void Syncer::stay_with_earlier(KindState& state, const datastore::Key& key,
+                               const std::string& uid) {
+    if (!outlives(state)) {
+        return;
+    }
+    const auto kept = last_good_->find(key);
+    if (!kept) {
+        return;
+    }
+    const bool in_force = state.known.mark(key.ns, key.name);
+    if (kept->uid != uid) { // deleted and made again while nobody was told
+        last_good_->forget(key);
+        if (in_force) {
+            state.known.erase(key.ns, key.name);
+            state.remove(key);
+        }
+        return;
+    }
+    last_good_->hold(key);
+    if (in_force) {
+        return;
+    }
+    const auto object = nlohmann::json::parse(kept->object, nullptr, false);
+    const auto parsed = object.is_discarded()
+                            ? Result<Parsed>(fail(ErrorKind::ConfigInvalid, "expected JSON"))
+                            : state.parse(object, key);
+    if (!parsed) { // as an earlier version understood it
+        log::get("datastore")
+            ->error("the last good state is not understood object=\"{}\" reason=\"{}\"", key.text(),
+                    parsed.error().text());
+        return;
+    }
+    log::get("datastore")
+        ->info("the last good state is in force again object=\"{}\" version={}", key.text(),
+               kept->version);
+    state.known.insert(key.ns, key.name);
+    parsed->apply();
+}
+
+void Syncer::on_gone(KindState& state, const datastore::Key& key) {
+    invalid_.erase(key);
+    state.unread.erase(key);
+    if (outlives(state)) {
+        last_good_->forget(key);
+    }
+}
+
 void Syncer::on_synced(KindState& state) {
     if (std::exchange(state.listing, false)) {
+        std::erase_if(invalid_, [&state](const auto& one) {
+            return one.first.kind == state.kind && !state.unread.contains(one.first);
+        });
         for (auto& [ns, name] : state.known.end_list()) {
             const datastore::Key key{state.kind, std::move(ns), std::move(name)};
-            invalid_.erase(key);
+            on_gone(state, key);
             state.remove(key);
+        }
+        if (outlives(state)) {
+            last_good_->end_list(state.kind);
         }
     }
     state.trouble.clear();
@@ -199,6 +275,9 @@ void Syncer::drain() {
     }
     for (const auto& fn : reached) {
         fn();
+    }
+    if (last_good_ != nullptr) { // after what a change is waited for
+        last_good_->write_out();
     }
 }
 

@@ -3,8 +3,10 @@
 // typed objects to the loop's thread in batches.
 //
 // An object that cannot be parsed is reported once, by name and field, and counted; what was in
-// force for it stays. After a lost watch was listed anew, what is gone is removed; nothing is
-// removed while a list is incomplete.
+// force for it stays, over a restart too for the kinds of last_good.h: its last good state comes
+// first then. So it is with an object that is parsed and leaves an earlier state in force. After a
+// lost watch was listed anew, what is gone is removed; nothing is removed while a list is
+// incomplete.
 //
 // Parsed objects that wait for the loop are bounded: the store's thread waits for room, so that a
 // list of ten thousand pods is never in memory as a whole.
@@ -12,6 +14,7 @@
 // Threading: constructed, started and used on the loop's thread.
 #pragma once
 
+#include "agent/app/last_good.h"
 #include "agent/app/name_set.h"
 #include "agent/datastore/store.h"
 #include "base/event_loop.h"
@@ -25,6 +28,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -41,9 +45,22 @@ struct BatchTimes {
     Clock::time_point applied; // everybody has been told
 };
 
+// Whether it leaves an earlier state of the object in force, if there is one.
+template <typename T>
+bool leaves_earlier(const T& object) {
+    if constexpr (requires { object.subject_unread; }) {
+        return object.subject_unread;
+    } else if constexpr (requires { object.problems; }) {
+        return !object.problems.empty();
+    } else {
+        return false;
+    }
+}
+
 class Syncer {
 public:
-    Syncer(EventLoop& loop, datastore::Store& store);
+    // last_good: none, where nothing is to outlive the process; else it outlives the Syncer.
+    Syncer(EventLoop& loop, datastore::Store& store, LastGood* last_good = nullptr);
     Syncer(const Syncer&) = delete;
     Syncer& operator=(const Syncer&) = delete;
     ~Syncer();
@@ -55,13 +72,14 @@ public:
         add_kind(
             kind,
             [upsert = std::move(upsert)](const nlohmann::json& object,
-                                         const datastore::Key& key) -> Result<Apply> {
+                                         const datastore::Key& key) -> Result<Parsed> {
                 auto parsed = T::from_json(object);
                 if (!parsed) {
                     return Unexpected(parsed.error());
                 }
                 auto shared = std::make_shared<const T>(std::move(*parsed));
-                return Apply([upsert, shared, key] { upsert(*shared, key); });
+                return Parsed{[upsert, shared, key] { upsert(*shared, key); },
+                              leaves_earlier(*shared)};
             },
             std::move(remove));
     }
@@ -91,8 +109,12 @@ public:
     [[nodiscard]] const BatchTimes& times() const { return times_; }
 
 private:
-    using Apply = std::function<void()>;
-    using Parse = std::function<Result<Apply>(const nlohmann::json&, const datastore::Key&)>;
+    struct Parsed {
+        std::function<void()> apply;
+        bool leaves_earlier = false;
+    };
+
+    using Parse = std::function<Result<Parsed>(const nlohmann::json&, const datastore::Key&)>;
 
     struct KindState {
         api::Kind kind{};
@@ -100,6 +122,7 @@ private:
         std::function<void(const datastore::Key&)> remove;
         std::unique_ptr<datastore::Watch> watch;
         NameSet known;
+        std::set<datastore::Key> unread; // refused, of the list at hand and since
         bool listing = false;
         bool synced = false;
         std::string trouble; // why its watch is lost; empty: it is not
@@ -110,11 +133,15 @@ private:
     void enqueue(std::function<void()> job,
                  BatchTimes::Clock::time_point came = BatchTimes::Clock::now());
     void on_event(KindState& state, datastore::Event event);
+    [[nodiscard]] bool outlives(const KindState& state) const;
+    void stay_with_earlier(KindState& state, const datastore::Key& key, const std::string& uid);
+    void on_gone(KindState& state, const datastore::Key& key);
     void on_synced(KindState& state);
     void drain();
 
     EventLoop& loop_;
     datastore::Store& store_;
+    LastGood* last_good_;
     std::vector<std::unique_ptr<KindState>> kinds_;
     std::function<void(bool)> on_batch_;
     std::map<datastore::Key, std::string> invalid_;
