@@ -45,6 +45,8 @@ struct PolicyState {
     bool live = false;
     bool compiled = false;
     std::vector<RuleRef> rules[2]; // by Direction
+    // Before it changed, until the next flush: a rule that stays is the same rule to the sets.
+    std::vector<RuleRef> former[2];
 };
 
 struct LocalState;

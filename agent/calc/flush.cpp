@@ -23,6 +23,9 @@ TableUpdate PolicyCalculator::Impl::flush() {
         } else if (state.endpoints == 0 && state.compiled) {
             release_policy_rules(state);
         }
+        for (auto& list : state.former) {
+            list = std::vector<RuleRef>();
+        }
     }
     dirty_policies.clear();
     out.steps = std::move(removed.steps);

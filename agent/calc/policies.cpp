@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <utility>
 
 namespace manx::calc {
 
@@ -273,9 +274,17 @@ void PolicyCalculator::Impl::compile_policy(PolicyState& state) {
             continue;
         }
         auto& out = state.rules[static_cast<size_t>(direction)];
+        const auto& former = state.former[static_cast<size_t>(direction)];
         for (const auto& rule :
              direction == api::Direction::Ingress ? unpacked.ingress : unpacked.egress) {
-            out.push_back(compile_rule(state.policy, direction, rule));
+            RuleRef ref = compile_rule(state.policy, direction, rule);
+            if (out.size() < former.size() && rules[former[out.size()]].same_as(rules[ref])) {
+                const RuleRef same = former[out.size()];
+                rules[same].text = std::move(rules[ref].text);
+                ++rules[same].users;
+                release_rule(std::exchange(ref, same));
+            }
+            out.push_back(ref);
         }
     }
     state.compiled = true;

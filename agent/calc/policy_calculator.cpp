@@ -52,6 +52,9 @@ void PolicyCalculator::Impl::upsert_policy(const api::Policy& policy) {
     api::Policy head = policy;
     head.ingress_rules = std::vector<api::PolicyRule>(); // "= {}" would keep the memory
     head.egress_rules = std::vector<api::PolicyRule>();
+    // What says nothing about workloads.
+    head.apply_on_forward = false;
+    head.problems = std::vector<std::string>();
     const auto found = policy_by_key.find(key);
     PolicyRef ref = 0;
     if (found != policy_by_key.end()) {
@@ -91,6 +94,10 @@ void PolicyCalculator::Impl::withdraw_policy(PolicyRef ref) {
         }
     }
     policy_index.remove(ref, state.policy.subject);
+    for (size_t side = 0; side < 2; ++side) {
+        state.former[side].insert(state.former[side].end(), state.rules[side].begin(),
+                                  state.rules[side].end());
+    }
     release_policy_rules(state);
 }
 

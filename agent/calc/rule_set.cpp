@@ -85,6 +85,12 @@ void SideMatch::each_matcher(const std::function<void(MatcherId)>& fn) const {
     }
 }
 
+bool CompiledRule::same_as(const CompiledRule& other) const {
+    return action == other.action && family == other.family && protocol == other.protocol &&
+           base == other.base && source == other.source && destination == other.destination &&
+           number == other.number && staged == other.staged;
+}
+
 std::optional<RuleStep> rule_step(const CompiledRule& rule, Atoms source, Atoms destination) {
     if (!rule.source.matches(source) || !rule.destination.matches(destination)) {
         return std::nullopt;

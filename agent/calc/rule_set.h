@@ -46,6 +46,8 @@ struct SideMatch {
     // A matcher without which the side cannot match.
     [[nodiscard]] MatcherId needed() const;
     void each_matcher(const std::function<void(MatcherId)>& fn) const;
+
+    bool operator==(const SideMatch&) const = default;
 };
 
 struct CompiledRule {
@@ -60,6 +62,9 @@ struct CompiledRule {
     uint64_t hash = 0; // of the content
     bool staged = false;
     std::string text; // for people
+
+    // But for what people call it, and who uses it.
+    [[nodiscard]] bool same_as(const CompiledRule& other) const;
 
     [[nodiscard]] const SideMatch& own(api::Direction direction) const {
         return direction == api::Direction::Ingress ? destination : source;

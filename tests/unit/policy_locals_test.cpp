@@ -3,6 +3,8 @@
 #include "agent/calc/feed.h"
 #include "tests/policy/memory_world.h"
 
+#include <set>
+
 namespace manx::testing_policy {
 namespace {
 
@@ -40,6 +42,84 @@ TEST(PolicyLocals, WorkloadsWithoutAPod) {
     world.flush();
     EXPECT_EQ(set_of(2), UINT32_MAX);
     EXPECT_EQ(world.tables.usage().policies, 0U);
+}
+
+// A policy that is written again and means the same writes nothing; what only people see of it is
+// seen all the same.
+TEST(PolicyLocals, APolicyThatMeansTheSameWritesNothing) {
+    TableWorld world;
+    dataplane::LocalEndpoint local;
+    local.interface = "cali1";
+    local.ifindex = 1;
+    local.slot = 1;
+    local.labels = {{"app", "a"}};
+    local.addresses = {IpAddress::v4(0x0a000001U), *IpAddress::parse("2001:db8::1")};
+    world.calculator.upsert_local(local);
+    const json first = {
+        {"apiVersion", "projectcalico.org/v3"},
+        {"kind", "GlobalNetworkPolicy"},
+        {"metadata", {{"name", "p"}}},
+        {"spec",
+         {{"selector", "app == 'a'"},
+          {"order", 10},
+          {"types", {"Ingress", "Egress"}},
+          {"ingress",
+           {{{"action", "Allow"}, {"protocol", "TCP"}, {"source", {{"nets", {"192.0.2.0/24"}}}}},
+            {{"action", "Deny"}}}},
+          {"egress", {{{"action", "Allow"}, {"destination", {{"selector", "app == 'b'"}}}}}}}}};
+    world.put(first);
+    json other = first;
+    other["metadata"]["name"] = "other";
+    other["spec"]["order"] = 20;
+    world.put(other);
+    EXPECT_FALSE(world.calculator.flush().empty());
+
+    json next = first;
+    const auto steps = [&] {
+        world.put(next);
+        return world.calculator.flush().steps.size();
+    };
+    EXPECT_EQ(steps(), 0U) << "the very same";
+    next["metadata"]["resourceVersion"] = "7";
+    next["metadata"]["labels"] = {{"projectcalico.org/tier", "default"}, {"any", "label"}};
+    next["metadata"]["annotations"] = {{"any", "annotation"}};
+    EXPECT_EQ(steps(), 0U) << "metadata";
+    next["spec"]["selector"] = "  app=='a'  ";
+    next["spec"]["types"] = {"Egress", "Ingress"};
+    next["spec"]["tier"] = "default";
+    next["spec"]["performanceHints"] = {"AssumeNeededOnEveryNode"};
+    next["spec"]["applyOnForward"] = true;
+    EXPECT_EQ(steps(), 0U) << "said otherwise";
+    next["spec"]["order"] = 11.5;
+    EXPECT_EQ(steps(), 0U) << "its place among others is the same";
+    next["spec"]["selector"] = "has(app)";
+    EXPECT_EQ(steps(), 0U) << "it applies to the same workloads";
+    next["spec"]["ingress"][1]["metadata"] = {{"annotations", {{"name", "the rest"}}}};
+    EXPECT_EQ(steps(), 0U) << "a rule's name";
+    std::set<std::string> names;
+    for (const auto& [number, name] : world.calculator.rules().all()) {
+        names.insert(name->text());
+    }
+    EXPECT_TRUE(names.contains("GlobalNetworkPolicy p ingress[1] the rest"));
+    EXPECT_EQ(world.calculator
+                  .judge(local.addresses[0], api::Direction::Ingress, IpAddress::v4(0x0a000002U),
+                         {.protocol = 6, .source_port = 1, .destination_port = 80})
+                  .reason,
+              "GlobalNetworkPolicy p ingress[1] the rest");
+    EXPECT_TRUE(world.calculator.take_released_rules().empty()) << "counters stay";
+
+    next["spec"]["order"] = 30;
+    EXPECT_GT(steps(), 0U) << "now it comes after the other";
+    next["spec"]["ingress"][1]["action"] = "Pass";
+    EXPECT_GT(steps(), 0U);
+    next["spec"]["selector"] = "app == 'c'";
+    EXPECT_GT(steps(), 0U);
+    world.remove(other);
+    EXPECT_GT(world.calculator.flush().steps.size(), 0U);
+    const auto stats = world.calculator.stats();
+    EXPECT_EQ(stats.sets, 0U);
+    EXPECT_EQ(stats.matchers, 0U);
+    EXPECT_TRUE(world.calculator.rules().all().empty());
 }
 
 // A pod that is finished is nobody's peer any more, on its own node as on others, until its network
