@@ -3,6 +3,8 @@
 // map keeps its size.
 #pragma once
 
+#include "maps/abi/policy.h"
+
 #include <cstdint>
 
 namespace manx::loader {
@@ -13,7 +15,7 @@ struct MapSizes {
     uint32_t networks = 262144;  // per family; memory follows use
     uint32_t policies = 1048576; // (set, class) pairs; memory follows use
     uint32_t ports = 262144;     // port ranges of all tables, 16 bytes each
-    uint32_t rules = 65536;      // rule hit counters, 8 bytes each per CPU
+    uint32_t rules = MANX_RULES; // rule hit counters, 8 bytes each per CPU
     uint32_t flows4 = 262144;    // live flows; about 230 bytes each, with their tickets
     uint32_t flows6 = 131072;    // about 350 bytes each
     // Flows not yet proven alive, and closed ones. A little over a power of two: the kernel makes

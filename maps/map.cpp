@@ -113,6 +113,33 @@ Result<void> RawMap::update_batch(const void* keys, const void* values, size_t c
     return {};
 }
 
+Result<void> RawMap::read_array(uint32_t first, uint32_t count, size_t value_size,
+                                void* values) const {
+    auto* value = static_cast<std::byte*>(values);
+    if (count > 1) {
+        std::vector<uint32_t> keys(count);
+        uint32_t before = first - 1; // where the kernel has got to
+        uint32_t next = 0;
+        uint32_t read = count;
+        const int rc = bpf_map_lookup_batch(fd_.get(), first == 0 ? nullptr : &before, &next,
+                                            keys.data(), value, &read, nullptr);
+        if (rc == 0 && read == count) {
+            return {};
+        }
+        if (rc < 0 && errno != ENOTSUP && errno != EINVAL && errno != 524 /* ENOTSUPP */) {
+            return fail_map(name_, "read", errno);
+        }
+    }
+    for (uint32_t i = 0; i < count; ++i) {
+        const uint32_t key = first + i;
+        TRY_ASSIGN(const bool found, lookup(&key, value + i * value_size));
+        if (!found) {
+            return fail_map(name_, "read", ENOENT);
+        }
+    }
+    return {};
+}
+
 // One call of the kernel for many entries: a walk by key costs two calls for each, which at
 // 20,000 entries is a third of an agent's start.
 Result<void> RawMap::for_each(size_t key_size, size_t value_size,

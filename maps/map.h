@@ -47,6 +47,9 @@ public:
     // Stops at the first failure; entries before it are written.
     Result<void> update_batch(const void* keys, const void* values, size_t count, size_t key_size,
                               size_t value_size);
+    // Of an array with 32-bit keys: the entries [first, first + count), which it has, into values.
+    // One system call where the kernel can.
+    Result<void> read_array(uint32_t first, uint32_t count, size_t value_size, void* values) const;
     // Calls fn(key, value) until it returns false. Entries that change meanwhile may be missed or
     // seen twice, never torn.
     Result<void> for_each(size_t key_size, size_t value_size,
@@ -163,6 +166,34 @@ public:
         std::vector<V> values(cpus_);
         TRY_ASSIGN(bool found, raw_.lookup(&key, values.data()));
         return found ? std::optional<V>(sum(values.data())) : std::nullopt;
+    }
+
+    // Of an array: the sums for keys in ascending order. Those that are close to each other are
+    // read together: a system call of its own costs what three entries in one cost (0.9 and 0.3
+    // us).
+    Result<std::vector<V>> lookup_many(std::span<const K> keys) const
+        requires std::is_same_v<K, uint32_t>
+    {
+        constexpr uint32_t kClose = 3;
+        constexpr uint32_t kMost = 1024; // entries at once
+        std::vector<V> out;
+        out.reserve(keys.size());
+        std::vector<V> values;
+        for (size_t i = 0; i < keys.size();) {
+            size_t end = i + 1;
+            while (end < keys.size() && keys[end] - keys[end - 1] <= kClose &&
+                   keys[end] - keys[i] < kMost) {
+                ++end;
+            }
+            const uint32_t first = keys[i];
+            const uint32_t count = keys[end - 1] - first + 1;
+            values.resize(size_t{count} * cpus_);
+            TRY(raw_.read_array(first, count, sizeof(V) * cpus_, values.data()));
+            for (; i < end; ++i) {
+                out.push_back(sum(values.data() + size_t{keys[i] - first} * cpus_));
+            }
+        }
+        return out;
     }
 
     // Sets all CPUs' values to zero.

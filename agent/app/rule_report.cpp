@@ -4,6 +4,8 @@
 #include <nlohmann/json.hpp>
 
 #include <functional>
+#include <utility>
+#include <vector>
 
 namespace manx::app {
 
@@ -13,14 +15,20 @@ using Visit = std::function<void(uint32_t number, const calc::RuleName& name, ui
 
 void each_rule(const loader::Loader& loader, const calc::PolicyCalculator& calculator,
                const Visit& visit) {
-    const auto hits = loader.per_cpu_map(maps::kRuleHits);
-    for (const auto& [number, name] : calculator.rules().all()) {
-        uint64_t flows = 0;
-        if (hits) {
-            const auto counted = hits->lookup(number);
-            flows = counted && *counted ? (*counted)->flows : 0;
+    const auto rules = calculator.rules().all();
+    std::vector<uint32_t> numbers;
+    numbers.reserve(rules.size());
+    for (const auto& [number, name] : rules) {
+        numbers.push_back(number);
+    }
+    std::vector<manx_rule_hits> counted(rules.size()); // zero where they cannot be read
+    if (const auto hits = loader.per_cpu_map(maps::kRuleHits)) {
+        if (auto read = hits->lookup_many(numbers)) {
+            counted = std::move(*read);
         }
-        visit(number, *name, flows);
+    }
+    for (size_t i = 0; i < rules.size(); ++i) {
+        visit(rules[i].first, *rules[i].second, counted[i].flows);
     }
 }
 
@@ -30,7 +38,8 @@ void RuleReport::collect(metrics::Registry::Families& out) const {
     each_rule(loader_, calculator_, [&](uint32_t, const calc::RuleName& name, uint64_t flows) {
         if (flows > 0) {
             metrics::counter(out, "manx_rule_flows_total",
-                             "Flows that a rule decided; staged ones decide nothing.",
+                             "Flows that a rule decided (with policy.cutFlows, packets too of "
+                             "flows that it cuts); staged ones decide nothing.",
                              static_cast<double>(flows),
                              {{"rule", name.text()}, {"staged", name.staged ? "true" : "false"}});
         }

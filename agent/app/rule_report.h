@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // How often each rule decided: flows by the agent's own numbers of rules, for metrics and manxctl.
+// With policy.cutFlows a flow counts again where it is judged again (maps/abi/policy.h).
 #pragma once
 
 #include "agent/calc/policy_calculator.h"

@@ -36,8 +36,8 @@ struct Tier;
 namespace manx::calc {
 
 struct CalculatorOptions {
-    std::string node_name;         // a Node of this name is the local host
-    uint32_t rule_numbers = 65536; // entries of manx_rule_hits
+    std::string node_name;              // a Node of this name is the local host
+    uint32_t rule_numbers = MANX_RULES; // entries of manx_rule_hits
     // A policy set of so many entries is looked at again for a default that takes fewer.
     size_t reconsider_entries = 256;
 };

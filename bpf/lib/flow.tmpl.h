@@ -4,10 +4,11 @@
  * the one that does not (live ones).
  *
  * Several CPUs: an entry is written in place only where a lost or repeated write does no harm
- * (last_seen; flags that are only ever set). What says where packets go is replaced as a whole.
- * Between look-up and write an entry may be freed and used for another flow by another CPU: what
- * is written in place then marks that flow as closed or answered at worst, which makes it be
- * judged again.
+ * (last_seen; flags that are only ever set; rule and policy_epoch of a flow that was judged again).
+ * What says where packets go is replaced as a whole. Between look-up and write an entry may be
+ * freed and used for another flow by another CPU: what is written in place then marks that flow as
+ * closed or answered at worst, which makes it be judged again; its policy_epoch stays true, as it
+ * has just been judged, and its rule may be the other flow's.
  */
 
 struct FN(found) {

@@ -69,7 +69,7 @@ QUEUE_DEF(manx_due6_2, struct manx_ticket6, 131072);
 QUEUE_DEF(manx_due6_3, struct manx_ticket6, 131072);
 
 /* What the operator reads. */
-MAP_DEF(manx_rule_hits, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct manx_rule_hits, 65536, 0);
+MAP_DEF(manx_rule_hits, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct manx_rule_hits, MANX_RULES, 0);
 MAP_DEF(manx_totals, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct manx_counter, MANX_TOTALS, 0);
 MAP_DEF(manx_counters, BPF_MAP_TYPE_PERCPU_HASH, struct manx_counter_key, struct manx_counter, 8192,
 	0);

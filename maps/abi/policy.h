@@ -64,7 +64,14 @@ struct manx_port {
 };
 ABI_ASSERT(sizeof(struct manx_port) == 16);
 
-/* manx_rule_hits: per-CPU array by rule id: flows (not packets) that the rule decided. */
+/* Numbers of rules there are, 0 among them, unless the loader is told otherwise. */
+#define MANX_RULES 65536
+
+/*
+ * manx_rule_hits: per-CPU array by rule id: flows that the rule decided, counted at their first
+ * packet. With MANX_CONFIG_REJUDGE a flow counts again where it is judged again: once where it is
+ * allowed, and at every packet for as long as it is denied.
+ */
 struct manx_rule_hits {
 	__u64 flows;
 };

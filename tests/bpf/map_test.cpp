@@ -6,7 +6,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
+#include <unistd.h>
+#include <vector>
 
 namespace manx::maps {
 namespace {
@@ -81,6 +84,39 @@ TEST_F(WholeTables, ArrayAndEarlyEnd) {
     }));
     EXPECT_EQ(seen, 6U);
     EXPECT_EQ(ifindex, 17U);
+}
+
+// Alone and in runs, from the first entry to the last; the same sums as one by one.
+TEST_F(WholeTables, CountersByNumber) {
+    const auto hits = loader_->per_cpu_map(kRuleHits);
+    ASSERT_TRUE(hits);
+    auto raw = RawMap::from_fd(UniqueFd(dup(hits->fd())), "hits", sizeof(uint32_t),
+                               sizeof(manx_rule_hits));
+    ASSERT_TRUE(raw);
+    const uint32_t last = hits->max_entries() - 1;
+    std::vector<uint32_t> numbers{0, 1, 3, 6, 10, 13, 17, last - 1, last};
+    for (uint32_t i = 100; i < 2600; i += 2) { // more than are read at once
+        numbers.push_back(i);
+    }
+    std::ranges::sort(numbers);
+    std::vector<manx_rule_hits> values(*possible_cpus());
+    for (const uint32_t number : numbers) {
+        for (size_t cpu = 0; cpu < values.size(); ++cpu) {
+            values[cpu].flows = number * 3 + cpu;
+        }
+        ASSERT_TRUE(raw->update(&number, values.data(), Update::Any));
+    }
+    const auto read = hits->lookup_many(numbers);
+    ASSERT_TRUE(read) << read.error().text();
+    ASSERT_EQ(read->size(), numbers.size());
+    for (size_t i = 0; i < numbers.size(); ++i) {
+        const auto one = hits->lookup(numbers[i]);
+        ASSERT_TRUE(one && *one);
+        ASSERT_EQ((*read)[i].flows, (*one)->flows) << numbers[i];
+    }
+    EXPECT_TRUE(hits->lookup_many({})->empty());
+    const std::vector<uint32_t> beyond{last, last + 1};
+    EXPECT_FALSE(hits->lookup_many(beyond));
 }
 
 } // namespace

@@ -29,7 +29,7 @@ std::string print(const std::vector<json>& objects); // one a line
 class AgentView {
 public:
     // Small clusters are to see sets that outgrow their default.
-    static calc::CalculatorOptions options(uint32_t rules = 65536) {
+    static calc::CalculatorOptions options(uint32_t rules = MANX_RULES) {
         return {.node_name = "n1", .rule_numbers = rules, .reconsider_entries = 4};
     }
 
