@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
 #include <utility>
 
 namespace manx::calc {
@@ -16,6 +17,27 @@ std::string RuleName::text() const {
     }
     return fmt::format("{} {}[{}]{}{}", policy, to_string(direction), index,
                        name.empty() ? "" : " ", name);
+}
+
+RuleRegistry::RuleRegistry(uint32_t capacity) : capacity_(capacity), free_((capacity + 63) / 64) {
+    for (uint32_t id = 1; id < capacity; ++id) {
+        set_free(id, true);
+    }
+}
+
+void RuleRegistry::set_free(uint32_t id, bool is_free) {
+    const uint64_t bit = uint64_t{1} << (id % 64);
+    free_[id / 64] = is_free ? free_[id / 64] | bit : free_[id / 64] & ~bit;
+}
+
+uint32_t RuleRegistry::free_from(uint32_t id) const {
+    uint32_t place = id / 64;
+    uint64_t word = free_[place] & (~uint64_t{0} << (id % 64));
+    while (word == 0) {
+        place = place + 1 == free_.size() ? 0 : place + 1;
+        word = free_[place];
+    }
+    return place * 64 + static_cast<uint32_t>(std::countr_zero(word));
 }
 
 uint32_t RuleRegistry::acquire(const RuleName& name) {
@@ -34,10 +56,8 @@ uint32_t RuleRegistry::acquire(const RuleName& name) {
     for (const char c : key) {
         hash = (hash ^ static_cast<uint8_t>(c)) * 1099511628211ULL;
     }
-    auto id = static_cast<uint32_t>(scramble(hash) % capacity_);
-    while (id == 0 || entries_.contains(id)) {
-        id = (id + 1) % capacity_;
-    }
+    const uint32_t id = free_from(static_cast<uint32_t>(scramble(hash) % capacity_));
+    set_free(id, false);
     by_key_.emplace(key, id);
     entries_.emplace(id, Entry{name, std::move(key), 1});
     return id;
@@ -48,6 +68,7 @@ void RuleRegistry::release(uint32_t id) {
     if (found != entries_.end() && --found->second.users == 0) {
         by_key_.erase(found->second.key);
         entries_.erase(found);
+        set_free(id, true);
         released_.push_back(id);
     }
 }

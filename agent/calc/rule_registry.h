@@ -26,7 +26,7 @@ struct RuleName {
 class RuleRegistry {
 public:
     // capacity: entries of manx_rule_hits; number 0 is "no rule".
-    explicit RuleRegistry(uint32_t capacity) : capacity_(capacity) {}
+    explicit RuleRegistry(uint32_t capacity);
 
     // Counted. 0 where all numbers are taken.
     uint32_t acquire(const RuleName& name);
@@ -45,7 +45,12 @@ private:
         uint32_t users = 0;
     };
 
+    // The first from there on, with the beginning after the end; one is free.
+    [[nodiscard]] uint32_t free_from(uint32_t id) const;
+    void set_free(uint32_t id, bool is_free);
+
     uint32_t capacity_;
+    std::vector<uint64_t> free_; // bits; a full registry is searched by words
     std::unordered_map<std::string, uint32_t> by_key_;
     std::unordered_map<uint32_t, Entry> entries_;
     std::vector<uint32_t> released_;

@@ -2,6 +2,8 @@ manx_test(policy_selector_test ${CMAKE_CURRENT_LIST_DIR}/policy_selector_test.cp
 manx_test(policy_kinds_test ${CMAKE_CURRENT_LIST_DIR}/policy_kinds_test.cpp LABEL unit LINK manx::api)
 manx_test(policy_last_good_test ${CMAKE_CURRENT_LIST_DIR}/policy_last_good_test.cpp LABEL unit
   LINK manx::policy_testing fmt::fmt)
+manx_test(rule_registry_test ${CMAKE_CURRENT_LIST_DIR}/rule_registry_test.cpp LABEL unit
+  LINK manx::calc)
 manx_test(not_enforced_test ${CMAKE_CURRENT_LIST_DIR}/not_enforced_test.cpp LABEL unit
   LINK manx::app manx::policy_testing fmt::fmt)
 manx_test(policy_property_test ${CMAKE_CURRENT_LIST_DIR}/policy_property_test.cpp LABEL unit
