@@ -114,13 +114,11 @@ void Database::checkpoint_by_hand() {
 }
 
 void Database::checkpoint() {
-    constexpr int kLongLog = 1000; // SQLite's own limit
-    if (log_pages_ && *log_pages_ >= kLongLog) {
-        *log_pages_ = 0;
-        // What it could not move for a reader or a full disk, a later one will.
-        (void)sqlite3_wal_checkpoint_v2(handle_.get(), nullptr, SQLITE_CHECKPOINT_PASSIVE, nullptr,
-                                        nullptr);
-    }
+    // One that has read nothing yet does not know of the log.
+    (void)execute("PRAGMA user_version");
+    // What it could not move for a reader or a full disk, a later one will.
+    (void)sqlite3_wal_checkpoint_v2(handle_.get(), nullptr, SQLITE_CHECKPOINT_PASSIVE, nullptr,
+                                    nullptr);
 }
 
 void Database::release_memory() {

@@ -6,10 +6,13 @@
 #include "agent/datastore/object.h"
 #include "agent/datastore/sqlite_tables.h"
 #include "agent/datastore/sqlite_watcher.h"
+#include "base/worker.h"
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include <atomic>
+#include <memory>
 #include <mutex>
 #include <optional>
 
@@ -19,11 +22,50 @@ namespace {
 
 using nlohmann::json;
 
+// Moves a long log into the file beside the calls, of which one would else wait for the disk, some
+// milliseconds, every few dozens. On a connection of its own: it is open for the moment only, so
+// that a file that was replaced in the meantime does not matter.
+class Checkpointer {
+public:
+    explicit Checkpointer(const std::string& path) : path_(path) {}
+
+    // After each commit, by one thread at a time.
+    void look_at(Database& database) {
+        if (database.log_pages() < kLongLog) {
+            return;
+        }
+        if (database.log_pages() >= kTooLongLog) {
+            const std::lock_guard lock(at_work_); // who writes without a pause waits after all
+            database.checkpoint();
+        } else if (!busy_.exchange(true)) {
+            if (!worker_) {
+                worker_ = std::make_unique<Worker>("checkpoints");
+            }
+            worker_->post([this] {
+                if (auto own = Database::open(path_)) {
+                    const std::lock_guard lock(at_work_);
+                    own->checkpoint();
+                }
+                busy_ = false;
+            });
+        }
+    }
+
+private:
+    static constexpr int kLongLog = 1000; // pages; SQLite's own limit
+    static constexpr int kTooLongLog = 4000;
+
+    const std::string& path_;
+    std::atomic<bool> busy_ = false; // the worker has been asked
+    std::mutex at_work_;
+    std::unique_ptr<Worker> worker_; // from the first long log on
+};
+
 // A connection that several threads take in turn. A file that went away, or that was replaced, is
 // opened again at the next call.
 class Connection {
 public:
-    explicit Connection(const std::string& path) : path_(path) {}
+    explicit Connection(const std::string& path) : path_(path), checkpointer_(path) {}
 
     template <typename Fn>
     auto with(Fn fn) -> decltype(fn(std::declval<Tables&>())) {
@@ -45,7 +87,7 @@ public:
             std::lock_guard lock(mutex_);
             announcer_.announce();
             if (tables_) {
-                tables_->database.checkpoint();
+                checkpointer_.look_at(tables_->database);
             }
         }
         return result;
@@ -56,6 +98,7 @@ private:
     std::mutex mutex_;
     std::optional<Tables> tables_;
     Announcer announcer_;
+    Checkpointer checkpointer_;
 };
 
 class SqliteStore : public Store {

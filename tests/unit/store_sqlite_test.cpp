@@ -4,7 +4,11 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
 #include <filesystem>
+#include <string>
 #include <thread>
 
 namespace manx::datastore {
@@ -177,6 +181,27 @@ TEST_F(SqliteStoreTest, AReplacedFileIsOpenedAnew) {
     }
     EXPECT_EQ(store->get(pool_key("a")).error().kind, ErrorKind::NotFound);
     EXPECT_TRUE(store->create(pool_key("a"), object_with({})));
+}
+
+// Whole objects of 8 KiB, two pages and more each: some 25 MB go through the log without a pause.
+TEST_F(SqliteStoreTest, TheLogIsMovedIntoTheFileAndStaysShort) {
+    constexpr uintmax_t kObjects = 1500;
+    constexpr uintmax_t kBytes = 8192;
+    constexpr uintmax_t kLongestLog = 20U << 20U;
+    uintmax_t longest = 0;
+    for (uintmax_t i = 0; i < kObjects; i++) {
+        ASSERT_TRUE(store->create(pool_key(std::to_string(i)),
+                                  object_with({{"text", std::string(kBytes, 'x')}})));
+        longest = std::max(longest, std::filesystem::file_size(folder.file("store.db-wal")));
+    }
+    EXPECT_LT(longest, kLongestLog);
+    EXPECT_GT(longest, 4U << 20U); // there was something to move
+    const auto moved = [&] { return std::filesystem::file_size(folder.file("store.db")); };
+    for (int i = 0; i < 500 && moved() < kObjects * kBytes / 2; i++) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    EXPECT_GT(moved(), kObjects * kBytes / 2);
+    EXPECT_EQ(store->list(api::Kind::IpPool)->objects.size(), kObjects);
 }
 
 TEST(SqliteStoreOpen, SaysWhatIsWrong) {
