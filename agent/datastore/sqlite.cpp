@@ -121,6 +121,14 @@ void Database::checkpoint() {
                                     nullptr);
 }
 
+bool Database::finish_checkpoint() {
+    sqlite3_busy_handler(handle_.get(), nullptr, nullptr); // it would hold all writers up
+    const int code = sqlite3_wal_checkpoint_v2(handle_.get(), nullptr, SQLITE_CHECKPOINT_RESTART,
+                                               nullptr, nullptr);
+    sqlite3_busy_handler(handle_.get(), wait_for_writer, nullptr);
+    return code == SQLITE_OK;
+}
+
 void Database::release_memory() {
     (void)sqlite3_db_release_memory(handle_.get()); // always SQLITE_OK
 }

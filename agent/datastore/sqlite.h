@@ -73,6 +73,9 @@ public:
     // Moves the log into the database, as far as no reader needs it: that syncs the disk, and is
     // not to delay a commit. Others write meanwhile.
     void checkpoint();
+    // The rest of it, while nobody writes, so that the log begins anew. At once: false where others
+    // read from it or write just now.
+    bool finish_checkpoint();
 
     // Gives back what the cache of pages does not need.
     void release_memory();

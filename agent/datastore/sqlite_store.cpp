@@ -12,9 +12,11 @@
 #include <nlohmann/json.hpp>
 
 #include <atomic>
+#include <chrono>
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <thread>
 
 namespace manx::datastore {
 
@@ -27,14 +29,14 @@ using nlohmann::json;
 // that a file that was replaced in the meantime does not matter.
 class Checkpointer {
 public:
-    explicit Checkpointer(const std::string& path) : path_(path) {}
+    Checkpointer(const std::string& path, int long_log) : path_(path), long_log_(long_log) {}
 
     // After each commit, by one thread at a time.
     void look_at(Database& database) {
-        if (database.log_pages() < kLongLog) {
+        if (database.log_pages() < long_log_) {
             return;
         }
-        if (database.log_pages() >= kTooLongLog) {
+        if (database.log_pages() >= 4 * long_log_) {
             const std::lock_guard lock(at_work_); // who writes without a pause waits after all
             database.checkpoint();
         } else if (!busy_.exchange(true)) {
@@ -42,20 +44,28 @@ public:
                 worker_ = std::make_unique<Worker>("checkpoints");
             }
             worker_->post([this] {
-                if (auto own = Database::open(path_)) {
-                    const std::lock_guard lock(at_work_);
-                    own->checkpoint();
-                }
+                work();
                 busy_ = false;
             });
         }
     }
 
 private:
-    static constexpr int kLongLog = 1000; // pages; SQLite's own limit
-    static constexpr int kTooLongLog = 4000;
+    void work() {
+        constexpr int kAttempts = 10;
+        auto own = Database::open(path_);
+        if (!own) {
+            return; // the callers find out, and say so
+        }
+        const std::lock_guard lock(at_work_);
+        own->checkpoint(); // nearly all, which takes long
+        for (int i = 0; i < kAttempts && !own->finish_checkpoint(); i++) {
+            std::this_thread::sleep_for(std::chrono::milliseconds(1));
+        }
+    }
 
     const std::string& path_;
+    int long_log_;                   // pages
     std::atomic<bool> busy_ = false; // the worker has been asked
     std::mutex at_work_;
     std::unique_ptr<Worker> worker_; // from the first long log on
@@ -65,7 +75,8 @@ private:
 // opened again at the next call.
 class Connection {
 public:
-    explicit Connection(const std::string& path) : path_(path), checkpointer_(path) {}
+    Connection(const std::string& path, const SqliteOptions& options)
+        : path_(path), checkpointer_(path, options.log_pages) {}
 
     template <typename Fn>
     auto with(Fn fn) -> decltype(fn(std::declval<Tables&>())) {
@@ -104,7 +115,8 @@ private:
 class SqliteStore : public Store {
 public:
     SqliteStore(std::string path, const SqliteOptions& options)
-        : path_(std::move(path)), options_(options), reader_(path_), writer_(path_) {}
+        : path_(std::move(path)), options_(options), reader_(path_, options),
+          writer_(path_, options) {}
 
     Result<void> start();
     Result<Object> get(const Key& key) override;
