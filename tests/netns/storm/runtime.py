@@ -46,6 +46,7 @@ class Runtime:
         self.node, self.cnitool = node, cnitool
         self.binaries = binaries
         self.socket = node.socket
+        self.conflists = self.write_conflist()
 
     def configuration(self, version):
         return {
@@ -102,20 +103,20 @@ class Runtime:
             return Answer(KILLED, text, None)
         return Answer((result or {}).get("code", NO_CODE), text, None)
 
+    def write_conflist(self):
+        """For cnitool; the folder."""
+        folder = os.path.join(self.node.folder, "net.d")
+        os.makedirs(folder)
+        conf = self.configuration("1.1.0")
+        plugin = {k: v for k, v in conf.items() if k not in ("cniVersion", "name")}
+        with open(os.path.join(folder, "10-manx.conflist"), "w", encoding="utf-8") as f:
+            json.dump({"cniVersion": "1.1.0", "name": NETWORK, "plugins": [plugin]}, f)
+        return folder
+
     def call_tool(self, command, box):
         """cnitool keeps results itself, and names the container after its namespace."""
-        folder = os.path.join(self.node.folder, "net.d")
-        os.makedirs(folder, exist_ok=True)
-        path = os.path.join(folder, "10-manx.conflist")
-        if not os.path.exists(path):
-            conf = self.configuration("1.1.0")
-            plugin = {k: v for k, v in conf.items() if k not in ("cniVersion", "name")}
-            fresh = f"{path}.{box.container}"
-            with open(fresh, "w", encoding="utf-8") as f:
-                json.dump({"cniVersion": "1.1.0", "name": NETWORK, "plugins": [plugin]}, f)
-            os.rename(fresh, path)
         env = {
-            "NETCONFPATH": folder,
+            "NETCONFPATH": self.conflists,
             "CNI_PATH": self.binaries,
             "CNI_IFNAME": "eth0",
             "CNI_ARGS": arguments(box),
