@@ -19,6 +19,13 @@ PATIENCE = 60.0
 UNKNOWN_CONTAINER, BAD_ENVIRONMENT, TRY_AGAIN_LATER, NOT_AVAILABLE = 3, 4, 11, 50
 KILLED = -1  # the plugin had no answer
 NO_CODE = -2  # cnitool does not tell
+TRY_AGAIN_TEXTS = (
+    "agent of this node",
+    "the agent is starting",
+    "cannot be given back yet",
+    "cannot be removed yet",
+    "does not catch up",
+)
 
 
 @dataclasses.dataclass
@@ -35,7 +42,7 @@ class Answer:
     def passing(self):
         """An error that a runtime meets while agents come and go."""
         return self.code in (KILLED, TRY_AGAIN_LATER, NOT_AVAILABLE) or (
-            self.code == NO_CODE and "agent of this node" in self.text
+            self.code == NO_CODE and any(t in self.text for t in TRY_AGAIN_TEXTS)
         )
 
 
