@@ -175,8 +175,7 @@ void Attachments::release_own(const std::string& interface, std::function<void()
 void Attachments::release_superseded(const std::string& interface, const Superseded& old,
                                      std::function<void()> done) {
     Record& now = records_.at(interface);
-    const Superseded leaving = old; // it may be the record's own, which changes
-    const auto entry = [id = leaving.container_id](Record& record) {
+    const auto entry = [id = old.container_id](Record& record) {
         auto& all = record.superseded;
         return std::find_if(all.begin(), all.end(),
                             [&](const Superseded& s) { return s.container_id == id; });
@@ -187,8 +186,8 @@ void Attachments::release_superseded(const std::string& interface, const Superse
         save_or_log(now);
     }
     // The pod's annotations are this container's where no newer one came as far as writing them.
-    free_addresses(leaving.network, leaving.container_id, now.endpoint.ns, now.endpoint.pod, false,
-                   [this, interface, entry, id = leaving.container_id,
+    free_addresses(old.network, old.container_id, now.endpoint.ns, now.endpoint.pod, false,
+                   [this, interface, entry, id = old.container_id,
                     done = std::move(done)](Result<void> freed) {
                        Record& record = records_.at(interface);
                        const auto it = entry(record);

@@ -114,13 +114,19 @@ void Database::checkpoint_by_hand() {
 }
 
 void Database::checkpoint() {
-    constexpr int kLongLog = 1000; // SQLite's own limit
-    if (log_pages_ && *log_pages_ >= kLongLog) {
-        *log_pages_ = 0;
-        // What it could not move for a reader or a full disk, a later one will.
-        (void)sqlite3_wal_checkpoint_v2(handle_.get(), nullptr, SQLITE_CHECKPOINT_PASSIVE, nullptr,
-                                        nullptr);
-    }
+    // One that has read nothing yet does not know of the log.
+    (void)execute("PRAGMA user_version");
+    // What it could not move for a reader or a full disk, a later one will.
+    (void)sqlite3_wal_checkpoint_v2(handle_.get(), nullptr, SQLITE_CHECKPOINT_PASSIVE, nullptr,
+                                    nullptr);
+}
+
+bool Database::finish_checkpoint() {
+    sqlite3_busy_handler(handle_.get(), nullptr, nullptr); // it would hold all writers up
+    const int code = sqlite3_wal_checkpoint_v2(handle_.get(), nullptr, SQLITE_CHECKPOINT_RESTART,
+                                               nullptr, nullptr);
+    sqlite3_busy_handler(handle_.get(), wait_for_writer, nullptr);
+    return code == SQLITE_OK;
 }
 
 void Database::release_memory() {

@@ -64,10 +64,18 @@ public:
 
     [[nodiscard]] bool in_transaction() const;
 
-    // From now on commits leave the write-ahead log as it is, and checkpoint() moves it into the
-    // database when it has grown long: that syncs the disk, and is not to delay a commit.
+    // From now on commits leave the write-ahead log as it is, and log_pages() says how long it was
+    // after the last one.
     void checkpoint_by_hand();
+
+    [[nodiscard]] int log_pages() const { return log_pages_ ? *log_pages_ : 0; }
+
+    // Moves the log into the database, as far as no reader needs it: that syncs the disk, and is
+    // not to delay a commit. Others write meanwhile.
     void checkpoint();
+    // The rest of it, while nobody writes, so that the log begins anew. At once: false where others
+    // read from it or write just now.
+    bool finish_checkpoint();
 
     // Gives back what the cache of pages does not need.
     void release_memory();

@@ -6,12 +6,17 @@
 #include "agent/datastore/object.h"
 #include "agent/datastore/sqlite_tables.h"
 #include "agent/datastore/sqlite_watcher.h"
+#include "base/worker.h"
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include <atomic>
+#include <chrono>
+#include <memory>
 #include <mutex>
 #include <optional>
+#include <thread>
 
 namespace manx::datastore {
 
@@ -19,11 +24,59 @@ namespace {
 
 using nlohmann::json;
 
+// Moves a long log into the file beside the calls, of which one would else wait for the disk, some
+// milliseconds, every few dozens. On a connection of its own: it is open for the moment only, so
+// that a file that was replaced in the meantime does not matter.
+class Checkpointer {
+public:
+    Checkpointer(const std::string& path, int long_log) : path_(path), long_log_(long_log) {}
+
+    // After each commit, by one thread at a time.
+    void look_at(Database& database) {
+        if (database.log_pages() < long_log_) {
+            return;
+        }
+        if (database.log_pages() >= 4 * long_log_) {
+            const std::lock_guard lock(at_work_); // who writes without a pause waits after all
+            database.checkpoint();
+        } else if (!busy_.exchange(true)) {
+            if (!worker_) {
+                worker_ = std::make_unique<Worker>("checkpoints");
+            }
+            worker_->post([this] {
+                work();
+                busy_ = false;
+            });
+        }
+    }
+
+private:
+    void work() {
+        constexpr int kAttempts = 10;
+        auto own = Database::open(path_);
+        if (!own) {
+            return; // the callers find out, and say so
+        }
+        const std::lock_guard lock(at_work_);
+        own->checkpoint(); // nearly all, which takes long
+        for (int i = 0; i < kAttempts && !own->finish_checkpoint(); i++) {
+            std::this_thread::sleep_for(std::chrono::milliseconds(1));
+        }
+    }
+
+    const std::string& path_;
+    int long_log_;                   // pages
+    std::atomic<bool> busy_ = false; // the worker has been asked
+    std::mutex at_work_;
+    std::unique_ptr<Worker> worker_; // from the first long log on
+};
+
 // A connection that several threads take in turn. A file that went away, or that was replaced, is
 // opened again at the next call.
 class Connection {
 public:
-    explicit Connection(const std::string& path) : path_(path) {}
+    Connection(const std::string& path, const SqliteOptions& options)
+        : path_(path), checkpointer_(path, options.log_pages) {}
 
     template <typename Fn>
     auto with(Fn fn) -> decltype(fn(std::declval<Tables&>())) {
@@ -45,7 +98,7 @@ public:
             std::lock_guard lock(mutex_);
             announcer_.announce();
             if (tables_) {
-                tables_->database.checkpoint();
+                checkpointer_.look_at(tables_->database);
             }
         }
         return result;
@@ -56,12 +109,14 @@ private:
     std::mutex mutex_;
     std::optional<Tables> tables_;
     Announcer announcer_;
+    Checkpointer checkpointer_;
 };
 
 class SqliteStore : public Store {
 public:
     SqliteStore(std::string path, const SqliteOptions& options)
-        : path_(std::move(path)), options_(options), reader_(path_), writer_(path_) {}
+        : path_(std::move(path)), options_(options), reader_(path_, options),
+          writer_(path_, options) {}
 
     Result<void> start();
     Result<Object> get(const Key& key) override;

@@ -19,6 +19,10 @@ namespace manx::datastore {
 struct SqliteOptions {
     // Deleted objects that are remembered for watches which lag; one that lags more lists again.
     int64_t tombstones = 4096;
+    // Pages of 4 KiB in "<path>-wal" from which on it is moved into the file by a thread of the
+    // store. The first commit of a new log waits for the disk: some 90 pods of a node come and go
+    // between two. Writers without a pause let it grow to four times as much, and then wait.
+    int log_pages = 4000;
 };
 
 // Creates the file where there is none. Beside it: "<path>-wal", "<path>-shm" (SQLite's own) and

@@ -89,7 +89,7 @@ Result<Tables> Tables::open(const std::string& path) {
     // NORMAL: the log is synced at checkpoints. A killed process loses nothing; a power cut may
     // lose the last commits, but never leaves a torn one.
     TRY(db.execute("PRAGMA synchronous = NORMAL; PRAGMA cache_size = -128;"
-                   "PRAGMA journal_size_limit = 8388608; PRAGMA temp_store = MEMORY"));
+                   "PRAGMA journal_size_limit = 33554432; PRAGMA temp_store = MEMORY"));
     TRY(create_tables(db));
     TRY_ASSIGN(tables.head, db.prepare("SELECT revision, compacted FROM state"));
     TRY_ASSIGN(tables.next,

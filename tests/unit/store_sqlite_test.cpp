@@ -4,7 +4,11 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
 #include <filesystem>
+#include <string>
 #include <thread>
 
 namespace manx::datastore {
@@ -177,6 +181,53 @@ TEST_F(SqliteStoreTest, AReplacedFileIsOpenedAnew) {
     }
     EXPECT_EQ(store->get(pool_key("a")).error().kind, ErrorKind::NotFound);
     EXPECT_TRUE(store->create(pool_key("a"), object_with({})));
+}
+
+// Objects of 8 KiB, two pages and more each: some 25 MB go through the log, without a pause. The
+// store is open all the time: SQLite itself moves the log only when the last one closes the file.
+TEST_F(SqliteStoreTest, TheLogIsMovedIntoTheFileAndStaysShort) {
+    constexpr uintmax_t kObjects = 1500;
+    constexpr uintmax_t kBytes = 8192;
+    constexpr int kLongLog = 500;
+    constexpr uintmax_t kPage = 4096 + 24; // with its head
+    constexpr uintmax_t kLongest = 4 * kPage * kLongLog + 32 * kPage;
+    auto opened = open_sqlite(folder.file("short.db"), {.log_pages = kLongLog});
+    ASSERT_TRUE(opened) << opened.error().text();
+    Store& writer = **opened;
+    uintmax_t longest = 0;
+    for (uintmax_t i = 0; i < kObjects; i++) {
+        ASSERT_TRUE(writer.create(pool_key(std::to_string(i)),
+                                  object_with({{"text", std::string(kBytes, 'x')}})));
+        longest = std::max(longest, std::filesystem::file_size(folder.file("short.db-wal")));
+    }
+    EXPECT_LE(longest, kLongest);
+    EXPECT_GE(longest, kPage * kLongLog); // there was something to move
+    const auto moved = [&] { return std::filesystem::file_size(folder.file("short.db")); };
+    for (int i = 0; i < 500 && moved() < kObjects * kBytes / 2; i++) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    EXPECT_GE(moved(), kObjects * kBytes / 2);
+    EXPECT_EQ(writer.list(api::Kind::IpPool)->objects.size(), kObjects);
+}
+
+// A writer with pauses never has to do it.
+TEST_F(SqliteStoreTest, TheLogBeginsAnewBesideTheWriter) {
+    constexpr int kLongLog = 50;
+    constexpr uintmax_t kPage = 4096 + 24;
+    auto opened = open_sqlite(folder.file("short.db"), {.log_pages = kLongLog});
+    ASSERT_TRUE(opened) << opened.error().text();
+    uintmax_t size = 0;
+    bool anew = false; // a commit went over the log's beginning
+    for (int i = 0; !anew && size < 4 * kPage * kLongLog; i++) {
+        ASSERT_TRUE((*opened)->create(pool_key(std::to_string(i)), object_with({})));
+        const uintmax_t now = std::filesystem::file_size(folder.file("short.db-wal"));
+        anew = now == size;
+        size = now;
+        std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    }
+    EXPECT_TRUE(anew);
+    EXPECT_GE(size, kPage * kLongLog);
+    EXPECT_LT(size, 4 * kPage * kLongLog);
 }
 
 TEST(SqliteStoreOpen, SaysWhatIsWrong) {

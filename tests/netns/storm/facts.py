@@ -136,3 +136,9 @@ def memory(pid):
         fields = dict(line.split(":", 1) for line in f)
     descriptors = len(os.listdir(f"/proc/{pid}/fd"))
     return int(fields["VmRSS"].split()[0]), descriptors, int(fields["Threads"])
+
+
+def keeps_freed_memory(pid):
+    """As a process with the address sanitizer does, to see what is used after that."""
+    with open(f"/proc/{pid}/maps", encoding="utf-8") as f:
+        return "libasan" in f.read()

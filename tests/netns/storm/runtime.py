@@ -19,6 +19,13 @@ PATIENCE = 60.0
 UNKNOWN_CONTAINER, BAD_ENVIRONMENT, TRY_AGAIN_LATER, NOT_AVAILABLE = 3, 4, 11, 50
 KILLED = -1  # the plugin had no answer
 NO_CODE = -2  # cnitool does not tell
+TRY_AGAIN_TEXTS = (
+    "agent of this node",
+    "the agent is starting",
+    "cannot be given back yet",
+    "cannot be removed yet",
+    "does not catch up",
+)
 
 
 @dataclasses.dataclass
@@ -35,7 +42,7 @@ class Answer:
     def passing(self):
         """An error that a runtime meets while agents come and go."""
         return self.code in (KILLED, TRY_AGAIN_LATER, NOT_AVAILABLE) or (
-            self.code == NO_CODE and "agent of this node" in self.text
+            self.code == NO_CODE and any(t in self.text for t in TRY_AGAIN_TEXTS)
         )
 
 
@@ -46,6 +53,7 @@ class Runtime:
         self.node, self.cnitool = node, cnitool
         self.binaries = binaries
         self.socket = node.socket
+        self.conflists = self.write_conflist()
 
     def configuration(self, version):
         return {
@@ -102,20 +110,20 @@ class Runtime:
             return Answer(KILLED, text, None)
         return Answer((result or {}).get("code", NO_CODE), text, None)
 
+    def write_conflist(self):
+        """For cnitool; the folder."""
+        folder = os.path.join(self.node.folder, "net.d")
+        os.makedirs(folder)
+        conf = self.configuration("1.1.0")
+        plugin = {k: v for k, v in conf.items() if k not in ("cniVersion", "name")}
+        with open(os.path.join(folder, "10-manx.conflist"), "w", encoding="utf-8") as f:
+            json.dump({"cniVersion": "1.1.0", "name": NETWORK, "plugins": [plugin]}, f)
+        return folder
+
     def call_tool(self, command, box):
         """cnitool keeps results itself, and names the container after its namespace."""
-        folder = os.path.join(self.node.folder, "net.d")
-        os.makedirs(folder, exist_ok=True)
-        path = os.path.join(folder, "10-manx.conflist")
-        if not os.path.exists(path):
-            conf = self.configuration("1.1.0")
-            plugin = {k: v for k, v in conf.items() if k not in ("cniVersion", "name")}
-            fresh = f"{path}.{box.container}"
-            with open(fresh, "w", encoding="utf-8") as f:
-                json.dump({"cniVersion": "1.1.0", "name": NETWORK, "plugins": [plugin]}, f)
-            os.rename(fresh, path)
         env = {
-            "NETCONFPATH": folder,
+            "NETCONFPATH": self.conflists,
             "CNI_PATH": self.binaries,
             "CNI_IFNAME": "eth0",
             "CNI_ARGS": arguments(box),
