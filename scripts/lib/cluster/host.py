@@ -81,7 +81,9 @@ def start_time(pid):
     except OSError:
         return None
     fields = stat[stat.rindex(")") + 2 :].split()
-    return None if fields[0] in "ZX" else int(fields[19])
+    # A first thread that has ended is a process for as long as others hold its files and locks.
+    ended = fields[0] in "ZX" and int(fields[17]) <= 1
+    return None if ended else int(fields[19])
 
 
 def identity(pid):
