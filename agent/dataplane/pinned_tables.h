@@ -38,6 +38,8 @@ public:
 
     [[nodiscard]] uint32_t policies_capacity() const override { return policies_.max_entries(); }
 
+    [[nodiscard]] uint32_t capacity(AddressTable table) const override;
+
 private:
     PinnedTables() = default;
 
