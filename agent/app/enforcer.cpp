@@ -92,10 +92,13 @@ Result<void> Enforcer::write_tables() {
     policy_changed_ = policy_changed_ || !update.empty() || tables_.behind();
     // Flows to what has become a service's address are to go by the host stack.
     endpoints_changed_ = endpoints_changed_ || tables_.behind() || names_services(update);
-    if (tables_.behind()) {
-        return tables_.resync(calculator_.snapshot());
+    if (!tables_.behind()) {
+        auto applied = tables_.apply(update);
+        if (applied || applied.error().kind != ErrorKind::Exhausted) {
+            return applied;
+        }
     }
-    return tables_.apply(update);
+    return tables_.resync(calculator_.snapshot()); // which may do it in parts
 }
 
 // The next rule that gets a number starts at zero.

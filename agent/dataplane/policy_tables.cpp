@@ -219,6 +219,21 @@ Result<void> PolicyTables::collect() {
     return {};
 }
 
+// What waits goes now, by a wait for the programs instead of for time. False: nothing waits, or
+// there is no such wait.
+Result<bool> PolicyTables::make_room() {
+    if (!waiting() || !writer_.wait_for_programs()) {
+        return false;
+    }
+    for (auto& room : rooms_) {
+        room.left = Clock::time_point::min();
+    }
+    TRY(drop_leaving([](uint64_t) { return true; }, Found::No));
+    first_leaving_ = Clock::time_point::max();
+    room_.reuse(Clock::time_point::max());
+    return true;
+}
+
 Result<void> PolicyTables::check_addresses(const calc::TableUpdate& update) {
     std::array<size_t, kAddressTables> more{};
     const auto each_put = [&update](const auto& prefix, const auto& address) {
@@ -334,7 +349,16 @@ Result<void> PolicyTables::apply(const calc::TableUpdate& update) {
             puts.push_back({policy->key, policy->table});
         }
     }
-    TRY(reserve(puts));
+    if (auto room = reserve(puts); !room) {
+        if (room.error().kind != ErrorKind::Exhausted) {
+            return room;
+        }
+        TRY_ASSIGN(const bool more, make_room());
+        if (!more) {
+            return room;
+        }
+        TRY(reserve(puts));
+    }
     auto done = apply_steps(update);
     unreserve();
     behind_ = !done;

@@ -47,8 +47,9 @@ public:
     // only resync() brings them on.
     Result<void> apply(const calc::TableUpdate& update);
     // Makes the tables hold exactly the snapshot, but for what waits. Exhausted: the snapshot does
-    // not fit and nothing was written; or it fits without what is there, and this was one round:
-    // some endpoints have their new policy, the others keep their old one until the next call.
+    // not fit, and who is in force keeps his policy, while workloads that come and addresses go on
+    // if there is room for that; or it fits without what is there, and some endpoints have their
+    // new policy, the others keep their old one until the next call. May take a second.
     Result<void> resync(const calc::TableUpdate& snapshot);
     // Removes what has waited for its grace period.
     Result<void> collect();
@@ -118,6 +119,7 @@ private:
     void drop_user(RoomId id);
     void leave_later(uint64_t key);
     Result<void> remove(uint64_t key, Found found);
+    Result<bool> make_room();
     Result<void> drop_leaving(const std::function<bool(uint64_t)>& which, Found found);
     Result<void> check_addresses(const calc::TableUpdate& update);
     Result<void> put_classes(std::span<const ClassEntry> classes);

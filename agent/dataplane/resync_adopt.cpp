@@ -127,20 +127,19 @@ Result<void> TableResync::adopt_policies() {
     return {};
 }
 
-// What waits to be removed, and is named again or is to be, stays.
+// What waits to be removed, and is named or may be while classes and sets change, stays.
 void TableResync::keep_named() {
     if (tables_.leaving_.empty()) {
         return;
     }
     const auto named = now_.sets();
-    const auto classes = now_.class_ids();
+    auto classes = now_.class_ids();
+    classes.merge(wanted_.class_ids());
     std::erase_if(tables_.leaving_, [&](const auto& one) {
         const auto set = static_cast<uint32_t>(one.first >> 32);
         const auto class_id = static_cast<uint32_t>(one.first & UINT32_MAX);
-        const auto wanted = sets_.find(set);
         return !tables_.policies_.contains(one.first) ||
-               (wanted != sets_.end() && wanted->second.entries.contains(class_id)) ||
-               (named.contains(set) && classes.contains(class_id));
+               ((sets_.contains(set) || named.contains(set)) && classes.contains(class_id));
     });
 }
 
@@ -167,15 +166,21 @@ Result<void> TableResync::adopt() {
     return {};
 }
 
-// Whether the snapshot has room where nothing else is there; else nothing is touched.
-Result<void> TableResync::check_result() {
-    const auto check = [](std::string_view table, size_t needed, size_t room) -> Result<void> {
-        return needed <= room
-                   ? Result<void>{}
-                   : fail(ErrorKind::Exhausted,
-                          fmt::format("{} is full: {} entries are needed, it has room for {}",
-                                      table, needed, room));
-    };
+namespace {
+
+Result<void> check(std::string_view table, size_t needed, size_t room) {
+    if (needed > room) {
+        return fail(ErrorKind::Exhausted,
+                    fmt::format("{} is full: {} entries are needed, it has room for {}", table,
+                                needed, room));
+    }
+    return {};
+}
+
+} // namespace
+
+// Whether the snapshot has room where nothing else is there.
+Result<void> TableResync::check_policies() const {
     size_t entries = 0;
     size_t ports = 0;
     std::unordered_set<const calc::PortTable*> seen;
@@ -186,7 +191,10 @@ Result<void> TableResync::check_result() {
         }
     }
     TRY(check("manx_policy", entries, tables_.writer_.policies_capacity()));
-    TRY(check("manx_ports", ports, tables_.room_.capacity()));
+    return check("manx_ports", ports, tables_.room_.capacity());
+}
+
+Result<void> TableResync::check_addresses() const {
     std::array<size_t, kAddressTables> counts{};
     for (const auto& [prefix, value] : wanted_.classes) {
         ++counts[static_cast<size_t>(table_of(prefix))];

@@ -7,11 +7,14 @@ namespace manx::dataplane {
 
 void TableResync::plan() {
     wanted_classes_ = wanted_.class_ids();
+    classes_now_ = now_.class_ids();
     std::map<uint32_t, std::set<uint32_t>> targets; // by set in place
     std::vector<std::pair<uint32_t, uint32_t>> besides;
     const auto note = [&](uint32_t set, uint32_t target, bool decides) {
         if (decides && set >= MANX_SET_FIRST) {
             targets[set].insert(target);
+        } else if (set >= MANX_SET_FIRST && set != target) {
+            in_force_.insert(set);
         }
     };
     for (const auto& [address, value] : now_.endpoints) {
@@ -31,8 +34,10 @@ void TableResync::plan() {
     for (const auto& [set, to] : targets) {
         if (to.size() == 1 && to.contains(set) && may_keep(set, origins)) {
             kept.insert(set);
+            in_force_.erase(set);
             continue;
         }
+        in_force_.insert(set);
         if (sets_.contains(set)) {
             late_.insert(set);
         }
@@ -53,6 +58,25 @@ void TableResync::plan() {
             stale_[static_cast<uint32_t>(key & UINT32_MAX)].push_back(key);
         }
     }
+}
+
+// As if those in force were to stay in their sets; what nobody is to have is not wanted.
+void TableResync::keep_sets() {
+    admits_ = true;
+    std::unordered_set<uint32_t> asked;
+    const auto keep = [&](auto& all, const auto& now) {
+        for (auto& [key, wanted] : all) {
+            if (const auto found = now.find(key); found != now.end()) {
+                each_set(wanted, found->second, [](uint32_t& set, uint32_t old, bool) {
+                    set = old == MANX_SET_DENY ? set : old;
+                });
+            }
+            each_set(wanted, wanted, [&](uint32_t set, uint32_t, bool) { asked.insert(set); });
+        }
+    };
+    keep(wanted_.endpoints, now_.endpoints);
+    keep(wanted_.slots, now_.slots);
+    std::erase_if(sets_, [&](const auto& one) { return !asked.contains(one.first); });
 }
 
 // Whether a set in force may have its new entries before addresses have their new classes: if its
@@ -94,13 +118,19 @@ void TableResync::carry(uint32_t set, const std::set<uint32_t>& targets,
         std::set<calc::PortTablePtr> then;
         for (const uint32_t target : targets) {
             const auto wanted = sets_.find(target);
-            // Else MANX_SET_ALLOW.
-            then.insert(wanted == sets_.end() ? allow_all_ : wanted->second.of(class_id));
+            if (wanted != sets_.end()) {
+                then.insert(wanted->second.of(class_id));
+            } else {
+                then.insert(target == MANX_SET_ALLOW ? allow_all_ : nullptr);
+            }
         }
         return then.size() == 1 ? *then.begin() : nullptr;
     };
     for (const auto& [class_id, from] : origins.of) {
         tables_.leaving_.erase(key_of(set, class_id));
+        if (admits_ && classes_now_.contains(class_id)) {
+            continue; // the set has its say of it already
+        }
         std::vector<calc::PortTablePtr> said;
         for (const uint32_t origin : from) {
             said.push_back(meaning(set, origin));
@@ -144,33 +174,59 @@ bool TableResync::removals_last(std::span<const ClassMove> moves) const {
     return true;
 }
 
-// Whether all of this has room where what only sets that are to be shut have is gone, and what
-// waits.
-bool TableResync::fits_without_shut(std::span<const Put> puts) const {
-    std::set<uint64_t> keys;
-    std::set<const calc::PortTable*> needed;
-    for (const auto& one : puts) {
-        keys.insert(key_of(one.key.set, one.key.class_id));
-        needed.insert(one.table.get());
+// What is to be written, the largest tables first.
+std::vector<PolicyTables::Put> TableResync::all_puts() const {
+    std::vector<Put> out;
+    for (const auto& [class_id, puts] : needs_) {
+        out.insert(out.end(), puts.begin(), puts.end());
     }
-    std::unordered_set<RoomId> users; // rooms that keep one
-    for (const auto& [key, room] : tables_.policies_) {
-        if (!shut_.contains(static_cast<uint32_t>(key >> 32))) {
-            keys.insert(key);
-            users.insert(room);
+    for (const auto& [set, wanted] : sets_) {
+        // A late set may lose for a while what it has already.
+        const auto puts = late_.contains(set) ? all_of(set) : missing(set);
+        out.insert(out.end(), puts.begin(), puts.end());
+    }
+    std::ranges::stable_sort(out, std::ranges::greater{},
+                             [](const Put& one) { return one.table->entries.size(); });
+    return out;
+}
+
+// Whether there is room for all when what these sets have is gone, and what waits.
+bool TableResync::fits_in_place_of(const std::set<uint32_t>& gone) const {
+    PortRoom trial(tables_.room_.capacity());
+    std::unordered_set<const calc::PortTable*> there;
+    size_t entries = 0;
+    std::unordered_set<RoomId> rooms;
+    for (const auto& [key, id] : tables_.policies_) {
+        const auto set = static_cast<uint32_t>(key >> 32);
+        const auto class_id = static_cast<uint32_t>(key & UINT32_MAX);
+        const auto wanted = sets_.find(set);
+        const bool stays = wanted != sets_.end() && wanted->second.entries.contains(class_id);
+        if (!stays && (gone.contains(set) || tables_.leaving_.contains(key))) {
+            continue;
+        }
+        ++entries;
+        const auto& room = tables_.rooms_[id];
+        if (rooms.insert(id).second && room.size > 0) {
+            (void)trial.take_at(room.offset, room.size);
+            there.insert(room.table.get());
         }
     }
-    size_t ports = 0;
-    for (RoomId id = 0; id < tables_.rooms_.size(); ++id) {
-        const auto& room = tables_.rooms_[id];
-        const bool stays = users.contains(id) || needed.contains(room.table.get());
-        ports += room.users > 0 && stays ? room.size : 0;
-        needed.erase(room.table.get());
+    for (const auto& put : all_puts()) {
+        const auto& key = put.key;
+        if (gone.contains(key.set)) {
+            const auto wanted = sets_.find(key.set);
+            if (wanted == sets_.end() || !wanted->second.entries.contains(key.class_id) ||
+                wanted->second.of(key.class_id) != put.table) {
+                continue; // what it was to say while it is in force
+            }
+        }
+        entries += tables_.policies_.contains(key_of(key.set, key.class_id)) ? 0 : 1;
+        if (there.insert(put.table.get()).second &&
+            !trial.take(static_cast<uint32_t>(put.table->entries.size()))) {
+            return false;
+        }
     }
-    for (const auto* table : needed) {
-        ports += table->entries.size();
-    }
-    return keys.size() <= tables_.writer_.policies_capacity() && ports <= tables_.room_.capacity();
+    return entries <= tables_.writer_.policies_capacity();
 }
 
 std::vector<PolicyTables::Put> TableResync::all_of(uint32_t set) const {

@@ -8,6 +8,9 @@ namespace manx::dataplane {
 
 namespace {
 
+constexpr int kRounds = 1000;
+constexpr std::chrono::seconds kAtATime{1}; // others are to have the loop too
+
 template <typename T>
 bool same(const T& a, const T& b) {
     return std::memcmp(&a, &b, sizeof(T)) == 0;
@@ -19,12 +22,19 @@ Result<void> TableResync::run() {
     read_snapshot();
     TRY(adopt());
     TRY(tables_.collect());
-    TRY(check_result());
+    TRY(check_addresses());
+    if (auto fits = check_policies(); !fits) {
+        TRY(admit(fits.error()));
+        return fits;
+    }
+    fits_alone_ = true;
     TRY(remove_gone());
     plan();
     TRY(reserve_whole());
     TRY(shut());
-    TRY(move_classes());
+    if (!short_of_) {
+        TRY(move_classes());
+    }
     if (!short_of_) {
         TRY(place_sets());
         TRY(move_endpoints());
@@ -60,42 +70,64 @@ Result<void> TableResync::remove_gone() {
     return {};
 }
 
-// Room for all that is to be written, if there is; else it goes in rounds. Who is shut then stays
-// so until what only he had has made room, a grace period; if that is not enough, nothing is
-// changed.
+// The snapshot does not fit. Who is in force keeps the sets he has; addresses go on, and workloads
+// that have nothing yet get theirs: all of that, or nothing.
+Result<void> TableResync::admit(const Error& why) {
+    TRY(tables_.make_room());
+    TRY(remove_gone());
+    keep_sets();
+    plan();
+    if (!shut_.empty()) {
+        return {};
+    }
+    if (auto room = tables_.reserve(all_puts()); !room) {
+        return room.error().kind == ErrorKind::Exhausted ? Result<void>{} : room;
+    }
+    whole_ = true;
+    short_of_ = why.text();
+    TRY(move_classes());
+    TRY(place_sets());
+    TRY(move_endpoints());
+    leave_unnamed();
+    return {};
+}
+
+// Room for all that is to be written, if there is; else it goes in rounds. But nobody is shut for
+// want of room, unless there is no other way: then until what he has is gone.
 Result<void> TableResync::reserve_whole() {
-    std::vector<Put> all;
-    for (const auto& [class_id, puts] : needs_) {
-        all.insert(all.end(), puts.begin(), puts.end());
-    }
-    for (const auto& [set, wanted] : sets_) {
-        // A late set may lose for a while what it has already.
-        const auto puts = late_.contains(set) ? all_of(set) : missing(set);
-        all.insert(all.end(), puts.begin(), puts.end());
-    }
-    auto room = tables_.reserve(all);
+    auto room = tables_.reserve(all_puts());
     whole_ = room.has_value();
-    const bool in_rounds = !whole_ && room.error().kind == ErrorKind::Exhausted &&
-                           (shut_.empty() || fits_without_shut(all));
-    return in_rounds ? Result<void>{} : room;
+    if (whole_ || room.error().kind != ErrorKind::Exhausted) {
+        return room;
+    }
+    if (by_force_ && fits_in_place_of(in_force_)) {
+        shut_ = in_force_;
+        short_of_ = room.error().text();
+        return {};
+    }
+    return shut_.empty() ? Result<void>{} : room;
 }
 
 Result<void> TableResync::shut() {
     const auto shut_one = [this](auto value) {
         each_set(value, value, [this](uint32_t& set, uint32_t&, bool decides) {
-            set = decides && shut_.contains(set) ? uint32_t{MANX_SET_DENY} : set;
+            if (shut_.contains(set) && (decides || !whole_)) {
+                set = decides ? uint32_t{MANX_SET_DENY} : uint32_t{MANX_SET_ALLOW};
+            }
         });
         return value;
     };
     for (auto& [address, value] : now_.endpoints) {
         if (const auto closed = shut_one(value); !same(closed, value)) {
             TRY(tables_.put_endpoint(address, closed));
+            progressed_ = true;
             value = closed;
         }
     }
     for (auto& [number, value] : now_.slots) {
         if (const auto closed = shut_one(value); !same(closed, value)) {
             TRY(tables_.writer_.put_slot(number, closed));
+            progressed_ = true;
             value = closed;
         }
     }
@@ -187,9 +219,11 @@ Result<void> TableResync::move_classes() {
             TRY(tables_.writer_.put_classes(puts));
             puts.clear();
             TRY(tables_.writer_.remove_class(move.prefix));
+            progressed_ = true;
             now_.classes.erase(move.prefix);
             --count;
         } else {
+            progressed_ = true;
             puts.emplace_back(move.prefix, move.value);
             count += now_.classes.insert_or_assign(move.prefix, move.value).second ? 1 : 0;
         }
@@ -211,6 +245,7 @@ Result<void> TableResync::move_classes() {
         const auto next = move_one(value, wanted_.endpoints.at(address));
         if (ready.contains(next.class_id) && moved(address) && next.class_id != value.class_id) {
             TRY(tables_.put_endpoint(address, next));
+            progressed_ = true;
             value = next;
         }
     }
@@ -219,6 +254,7 @@ Result<void> TableResync::move_classes() {
         if (std::ranges::all_of(next.class_id, [&](uint32_t one) { return ready.contains(one); }) &&
             !std::ranges::equal(next.class_id, value.class_id)) {
             TRY(tables_.writer_.put_slot(number, next));
+            progressed_ = true;
             value = next;
         }
     }
@@ -288,6 +324,7 @@ TableResync::move_fields(const std::function<bool(uint32_t now, uint32_t target)
             continue; // a new one comes whole: until then its device passes nothing
         }
         TRY(tables_.put_endpoint(address, next));
+        progressed_ = true;
         now_.endpoints.insert_or_assign(address, next);
     }
     for (const auto& [number, wanted] : wanted_.slots) {
@@ -298,6 +335,7 @@ TableResync::move_fields(const std::function<bool(uint32_t now, uint32_t target)
             continue;
         }
         TRY(tables_.writer_.put_slot(number, next));
+        progressed_ = true;
         now_.slots[number] = next;
     }
     return {};
@@ -318,12 +356,14 @@ Result<void> TableResync::leave_late_sets() {
     for (auto& [address, value] : now_.endpoints) {
         if (const auto next = shut_one(value, wanted_.endpoints.at(address)); !same(next, value)) {
             TRY(tables_.put_endpoint(address, next));
+            progressed_ = true;
             value = next;
         }
     }
     for (auto& [number, value] : now_.slots) {
         if (const auto next = shut_one(value, wanted_.slots.at(number)); !same(next, value)) {
             TRY(tables_.writer_.put_slot(number, next));
+            progressed_ = true;
             value = next;
         }
     }
@@ -355,12 +395,31 @@ Result<void> TableResync::move_endpoints() {
     return move_fields([](uint32_t, uint32_t) { return true; });
 }
 
+// Rounds follow each other where what waits can be made to go; else the next call is the next
+// round.
 Result<void> PolicyTables::resync(const calc::TableUpdate& snapshot) {
     behind_ = true;
-    auto done = TableResync(*this, snapshot).run();
-    unreserve();
-    behind_ = !done;
-    return done;
+    const auto start = now_();
+    bool by_force = false;
+    for (int round = 0; round < kRounds; ++round) {
+        TableResync one(*this, snapshot, by_force);
+        auto done = one.run();
+        unreserve();
+        behind_ = !done;
+        if (done || done.error().kind != ErrorKind::Exhausted || !one.fits_alone()) {
+            return done;
+        }
+        TRY_ASSIGN(const bool more, make_room());
+        if (by_force && !one.progressed()) {
+            return done;
+        }
+        // Nothing helps but to take from somebody what he has before there is room for the new.
+        by_force = !more && !waiting() && !one.progressed();
+        if (waiting() || now_() - start > kAtATime) {
+            return done;
+        }
+    }
+    return fail(ErrorKind::Exhausted, "in rounds, which do not end yet");
 }
 
 } // namespace manx::dataplane

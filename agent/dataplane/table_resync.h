@@ -97,10 +97,18 @@ struct Addresses {
 
 class TableResync {
 public:
-    TableResync(PolicyTables& tables, const calc::TableUpdate& snapshot)
-        : tables_(tables), snapshot_(snapshot) {}
+    // by_force: rather than leave all as it is, who is to have another set loses the one he has
+    // before there is room for the new, and is shut meanwhile; that is all of this round.
+    TableResync(PolicyTables& tables, const calc::TableUpdate& snapshot, bool by_force)
+        : tables_(tables), snapshot_(snapshot), by_force_(by_force) {}
 
     Result<void> run();
+
+    // The snapshot has room where nothing else is.
+    [[nodiscard]] bool fits_alone() const { return fits_alone_; }
+
+    // Some address has its new class, or some endpoint its new set, or is shut for it.
+    [[nodiscard]] bool progressed() const { return progressed_; }
 
 private:
     using RoomId = PolicyTables::RoomId;
@@ -111,7 +119,10 @@ private:
     Result<void> adopt_policies();
     Result<calc::PortTablePtr> read_table(const manx_policy_value& value);
     void keep_named();
-    Result<void> check_result();
+    [[nodiscard]] Result<void> check_policies() const;
+    [[nodiscard]] Result<void> check_addresses() const;
+    Result<void> admit(const Error& why);
+    void keep_sets();
     Result<void> remove_gone();
     void plan();
     void carry(uint32_t set, const std::set<uint32_t>& targets, const ClassOrigins& origins);
@@ -123,7 +134,8 @@ private:
     Result<void> place_sets();
     Result<void> move_endpoints();
     [[nodiscard]] bool removals_last(std::span<const ClassMove> moves) const;
-    [[nodiscard]] bool fits_without_shut(std::span<const Put> puts) const;
+    [[nodiscard]] std::vector<Put> all_puts() const;
+    [[nodiscard]] bool fits_in_place_of(const std::set<uint32_t>& gone) const;
     [[nodiscard]] std::vector<Put> all_of(uint32_t set) const;
     [[nodiscard]] std::vector<Put> missing(uint32_t set) const; // the default last
     Result<void> move_fields(const std::function<bool(uint32_t now, uint32_t target)>& may);
@@ -152,14 +164,20 @@ private:
     std::unordered_map<uint32_t, WantedSet> sets_; // wanted
     Addresses wanted_;
     std::unordered_set<uint32_t> wanted_classes_;
+    std::unordered_set<uint32_t> classes_now_;
     Addresses now_;
     std::set<uint32_t> late_; // wanted sets that say what they said until who leaves them has left
-    std::set<uint32_t> shut_; // sets in force of which nothing right can be said
+    std::set<uint32_t> in_force_; // sets in force that do not stay as they are
+    std::set<uint32_t> shut_;     // sets in force of which nothing right can be said
     // By class: what the sets in force need before an address has it.
     std::unordered_map<uint32_t, std::vector<Put>> needs_;
     std::unordered_map<uint32_t, std::vector<uint64_t>> stale_;    // likewise, to be removed
     std::unordered_map<uint32_t, std::vector<uint64_t>> stale_of_; // by wanted set: all of them
     std::unordered_set<uint32_t> placed_;                          // wanted sets that are whole
+    bool by_force_;
+    bool admits_ = false; // sets in force stay, whatever the snapshot says
+    bool fits_alone_ = false;
+    bool progressed_ = false;
     bool whole_ = false; // there is room for all of it, and it is reserved
     std::optional<std::string> short_of_;
 };

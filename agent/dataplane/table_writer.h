@@ -55,6 +55,9 @@ public:
     virtual Result<void>
     each_slot(const std::function<void(uint16_t, const manx_slot_entry&)>& fn) = 0;
 
+    // What programs found before the call they hold no more when it returns. May take some 10 ms.
+    virtual Result<void> wait_for_programs() = 0;
+
     [[nodiscard]] virtual uint32_t ports_capacity() const = 0;
     [[nodiscard]] virtual uint32_t policies_capacity() const = 0;
     [[nodiscard]] virtual uint32_t capacity(AddressTable table) const = 0;
@@ -90,6 +93,10 @@ public:
     Result<void>
     each_slot(const std::function<void(uint16_t, const manx_slot_entry&)>& fn) override;
 
+    Result<void> wait_for_programs() override {
+        return on_wait ? on_wait() : fail(ErrorKind::Unavailable, "there are no programs");
+    }
+
     [[nodiscard]] uint32_t ports_capacity() const override { return limits_.ports; }
 
     [[nodiscard]] uint32_t policies_capacity() const override { return limits_.policies; }
@@ -114,6 +121,8 @@ public:
     // Called before each write with its name, for tests of what every moment looks like and of
     // writes that fail.
     std::function<Result<void>(std::string_view what)> on_write;
+    // Null: wait_for_programs() fails, and only time helps.
+    std::function<Result<void>()> on_wait;
 
 private:
     Result<void> about_to(std::string_view what) const;

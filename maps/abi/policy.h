@@ -11,7 +11,8 @@
  * of new classes in the sets in force; addresses to their new classes, in the class tables (longest
  * prefix first) and in the entries of endpoints and slots; entries of new sets; endpoints and slots
  * to their new sets; then, after a grace period, deletion of what nobody names any more, each set's
- * MANX_CLASS_ANY first. Port table room is reused after another: a program may still be reading it.
+ * MANX_CLASS_ANY first. The room of a port table is free a grace period after a program could last
+ * find it.
  */
 #pragma once
 

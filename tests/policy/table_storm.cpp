@@ -12,8 +12,6 @@ namespace manx::testing_policy {
 namespace {
 
 constexpr int kOthers = 6;
-constexpr int kClasses = 9;
-constexpr int kSets = 12;
 constexpr uint32_t kTables = 17;
 
 IpAddress parse(const std::string& text) {

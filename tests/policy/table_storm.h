@@ -24,6 +24,8 @@ inline bool one_in(Random& random, unsigned n) {
 }
 
 inline constexpr int kWorkloads = 5;
+inline constexpr int kClasses = 9; // 0 among them
+inline constexpr int kSets = 12;   // besides
 
 // What the cluster is. Classes and sets are what they mean, not their numbers; 0: a class of
 // nobody's rules, a set that allows everything.

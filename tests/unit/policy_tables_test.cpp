@@ -103,6 +103,80 @@ TEST_F(SmallPolicyTables, TwoGenerationsAreEnough) {
     EXPECT_FALSE(tables.waiting());
 }
 
+// With programs that can be waited for, not even the pause is needed.
+TEST_F(SmallPolicyTables, WhatWaitsGoesAtOnceWhenItsRoomIsNeeded) {
+    int waits = 0;
+    memory.on_wait = [&]() -> Result<void> {
+        ++waits;
+        return {};
+    };
+    for (uint32_t number = 0; number < 10; ++number) {
+        apply(generation(number));
+    }
+    EXPECT_EQ(waits, 8);
+    EXPECT_EQ(rule(10, 1), 109U);
+}
+
+// Somebody's new policy has no room at all: he keeps the old one, but a workload that comes has its
+// own, and addresses go on.
+TEST_F(SmallPolicyTables, WhoComesIsNotKeptOutByWhatDoesNotFit) {
+    apply({put(2, 1, a), put(2, kAny, b), address("10.0.1.1/32", 1), endpoint("10.0.0.1", 2)});
+    const auto large = port_table(9, 19);
+    const Steps next{put(3, kAny, large),       put(4, kAny, c),         put(4, 5, b),
+                     address("10.0.1.1/32", 5), endpoint("10.0.0.1", 3), endpoint("10.0.0.2", 4)};
+    EXPECT_FALSE(tables.apply({next}));
+    EXPECT_FALSE(tables.in_force(*IpAddress::parse("10.0.0.2"), 1));
+    const auto full = tables.resync({next});
+    ASSERT_FALSE(full);
+    EXPECT_EQ(full.error().kind, ErrorKind::Exhausted);
+    EXPECT_TRUE(tables.behind());
+    expect_counted();
+    EXPECT_TRUE(tables.in_force(*IpAddress::parse("10.0.0.1"), 1));
+    EXPECT_TRUE(tables.in_force(*IpAddress::parse("10.0.0.2"), 1));
+    EXPECT_EQ(memory.endpoint(*IpAddress::parse("10.0.0.1"))->ingress_set, 2U);
+    EXPECT_EQ(memory.endpoint(*IpAddress::parse("10.0.0.2"))->ingress_set, 4U);
+    EXPECT_EQ(memory.classify(*IpAddress::parse("10.0.1.1")).class_id, 5U);
+    EXPECT_EQ(rule(2, 5), 1U) << "what the old set said of that address";
+    EXPECT_EQ(rule(4, 5), 2U);
+    // With less it comes into force.
+    const Steps less{put(3, kAny, a),           put(4, kAny, c),         put(4, 5, b),
+                     address("10.0.1.1/32", 5), endpoint("10.0.0.1", 3), endpoint("10.0.0.2", 4)};
+    const auto done = tables.resync({less});
+    ASSERT_TRUE(done) << done.error().text();
+    EXPECT_EQ(memory.endpoint(*IpAddress::parse("10.0.0.1"))->ingress_set, 3U);
+    pass(milliseconds(500));
+    EXPECT_EQ(tables.usage().policies, 3U);
+}
+
+// Old and new have room each alone, not side by side, and there is nobody else whose going would
+// make room.
+TEST_F(SmallPolicyTables, WhatNeverFitsBesideTheOldTakesItsPlace) {
+    for (const bool can_wait : {false, true}) {
+        memory.on_wait = can_wait ? []() -> Result<void> { return {}; }
+                                  : std::function<Result<void>()>();
+        const uint32_t set = can_wait ? 6 : 5;
+        const auto big = port_table(set, 14);
+        const Steps snapshot{put(set, kAny, big), endpoint("10.0.0.1", set)};
+        const bool first = !can_wait;
+        if (first) {
+            apply({put(2, kAny, port_table(2, 12)), endpoint("10.0.0.1", 2)});
+        }
+        ASSERT_FALSE(tables.apply({snapshot}));
+        const auto done = tables.resync({snapshot});
+        EXPECT_EQ(done.has_value(), can_wait);
+        if (!can_wait) {
+            EXPECT_EQ(memory.endpoint(*IpAddress::parse("10.0.0.1"))->ingress_set,
+                      uint32_t{MANX_SET_DENY});
+            now += milliseconds(500);
+            const auto then = tables.resync({snapshot});
+            ASSERT_TRUE(then) << then.error().text();
+        }
+        EXPECT_EQ(rule(set, 1), set);
+        EXPECT_EQ(memory.endpoint(*IpAddress::parse("10.0.0.1"))->ingress_set, set);
+        expect_counted();
+    }
+}
+
 // Without a pause there is no room for a third: the old ones stay, and it comes later.
 TEST_F(SmallPolicyTables, WhatDoesNotFitBesideWhatWaitsComesWhenThatIsGone) {
     apply(generation(0));
