@@ -97,6 +97,7 @@ Result<void> Enforcer::write_tables() {
         if (applied || applied.error().kind != ErrorKind::Exhausted) {
             return applied;
         }
+        endpoints_changed_ = true;
     }
     return tables_.resync(calculator_.snapshot()); // which may do it in parts
 }

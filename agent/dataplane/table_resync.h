@@ -13,7 +13,8 @@
 // Where there is no room for old and new, 2 to 4 go as far as there is, and what nobody names any
 // more makes room for the next round.
 //
-// resync_adopt.cpp reads what is there, resync_plan.cpp decides, table_resync.cpp writes.
+// resync_adopt.cpp reads what is there, resync_plan.cpp decides, resync_classes.cpp and
+// table_resync.cpp write.
 #pragma once
 
 #include "agent/calc/port_table.h"

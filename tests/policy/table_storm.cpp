@@ -75,6 +75,7 @@ IpAddress address_of_workload(int workload) {
 
 std::vector<IpAddress> storm_addresses() {
     std::vector<IpAddress> out;
+    out.reserve(kWorkloads + kOthers);
     for (int i = 0; i < kWorkloads; ++i) {
         out.push_back(address_of_workload(i));
     }
@@ -197,11 +198,11 @@ void StormModel::build(int set, calc::TableUpdate& out) {
     made.any = table(default_rule(set));
     for (const int one : published_) {
         if (auto other = table(storm_rule(set, one)); other != made.any) {
-            out.steps.push_back(put(number, class_numbers_.of.at(one), other));
+            out.steps.emplace_back(put(number, class_numbers_.of.at(one), other));
             made.entries.emplace(one, std::move(other));
         }
     }
-    out.steps.push_back(put(number, MANX_CLASS_ANY, made.any));
+    out.steps.emplace_back(put(number, MANX_CLASS_ANY, made.any));
 }
 
 manx_endpoint StormModel::endpoint(int workload, const StormState& state) const {
@@ -235,7 +236,7 @@ void StormModel::step(const StormState& next, calc::TableUpdate& out) {
             const uint32_t number = class_numbers_.take(content);
             for (auto& [set, made] : sets_) {
                 if (auto other = table(storm_rule(set, content)); other != made.any) {
-                    out.steps.push_back(put(set_number(set), number, other));
+                    out.steps.emplace_back(put(set_number(set), number, other));
                     made.entries.emplace(content, std::move(other));
                 }
             }
@@ -268,13 +269,14 @@ void StormModel::step(const StormState& next, calc::TableUpdate& out) {
     for (const auto& [number, old] : state_.workloads) {
         const auto found = next.workloads.find(number);
         if (found == next.workloads.end()) {
-            out.steps.push_back(calc::EndpointStep{address_of_workload(number), true, {}});
-            out.steps.push_back(calc::SlotStep{static_cast<uint16_t>(number), {}});
+            out.steps.emplace_back(calc::EndpointStep{address_of_workload(number), true, {}});
+            out.steps.emplace_back(calc::SlotStep{static_cast<uint16_t>(number), {}});
             continue;
         }
-        out.steps.push_back(
+        out.steps.emplace_back(
             calc::EndpointStep{address_of_workload(number), false, endpoint(number, between)});
-        out.steps.push_back(calc::SlotStep{static_cast<uint16_t>(number), slot(number, between)});
+        out.steps.emplace_back(
+            calc::SlotStep{static_cast<uint16_t>(number), slot(number, between)});
     }
     std::set<int> used;
     for (const auto& [number, workload] : next.workloads) {
@@ -286,9 +288,9 @@ void StormModel::step(const StormState& next, calc::TableUpdate& out) {
     }
     state_ = next;
     for (const auto& [number, workload] : next.workloads) {
-        out.steps.push_back(
+        out.steps.emplace_back(
             calc::EndpointStep{address_of_workload(number), false, endpoint(number, next)});
-        out.steps.push_back(calc::SlotStep{static_cast<uint16_t>(number), slot(number, next)});
+        out.steps.emplace_back(calc::SlotStep{static_cast<uint16_t>(number), slot(number, next)});
     }
     // What nobody names.
     for (auto at = sets_.begin(); at != sets_.end();) {
@@ -297,9 +299,9 @@ void StormModel::step(const StormState& next, calc::TableUpdate& out) {
             continue;
         }
         const uint32_t number = set_number(at->first);
-        out.steps.push_back(drop(number, MANX_CLASS_ANY));
+        out.steps.emplace_back(drop(number, MANX_CLASS_ANY));
         for (const auto& [one, unused] : at->second.entries) {
-            out.steps.push_back(drop(number, class_numbers_.of.at(one)));
+            out.steps.emplace_back(drop(number, class_numbers_.of.at(one)));
         }
         set_numbers_.of.erase(at->first);
         at = sets_.erase(at);
@@ -311,7 +313,7 @@ void StormModel::step(const StormState& next, calc::TableUpdate& out) {
         }
         for (auto& [set, made] : sets_) {
             if (made.entries.erase(*at) > 0) {
-                out.steps.push_back(drop(set_number(set), class_numbers_.of.at(*at)));
+                out.steps.emplace_back(drop(set_number(set), class_numbers_.of.at(*at)));
             }
         }
         class_numbers_.of.erase(*at);
@@ -323,17 +325,17 @@ calc::TableUpdate StormModel::snapshot() const {
     calc::TableUpdate out;
     for (const auto& [set, made] : sets_) {
         for (const auto& [one, table] : made.entries) {
-            out.steps.push_back(put(set_number(set), class_numbers_.of.at(one), table));
+            out.steps.emplace_back(put(set_number(set), class_numbers_.of.at(one), table));
         }
-        out.steps.push_back(put(set_number(set), MANX_CLASS_ANY, made.any));
+        out.steps.emplace_back(put(set_number(set), MANX_CLASS_ANY, made.any));
     }
     for (const auto& [prefix, content] : state_.addresses) {
-        out.steps.push_back(class_step(prefix, false, class_numbers_.of.at(content)));
+        out.steps.emplace_back(class_step(prefix, false, class_numbers_.of.at(content)));
     }
     for (const auto& [number, workload] : state_.workloads) {
-        out.steps.push_back(
+        out.steps.emplace_back(
             calc::EndpointStep{address_of_workload(number), false, endpoint(number, state_)});
-        out.steps.push_back(calc::SlotStep{static_cast<uint16_t>(number), slot(number, state_)});
+        out.steps.emplace_back(calc::SlotStep{static_cast<uint16_t>(number), slot(number, state_)});
     }
     return out;
 }

@@ -268,6 +268,7 @@ private:
         (void)const_cast<dataplane::MemoryTables&>(memory).each_slot(
             [&](uint16_t number, const manx_slot_entry& value) { slots.emplace(number, value); });
         std::vector<uint32_t> classes;
+        classes.reserve(addresses_.size());
         for (const auto& address : addresses_) {
             classes.push_back(memory.classify(address).class_id);
         }
@@ -308,7 +309,9 @@ private:
     [[nodiscard]] Answers meant(const StormState& sets, const StormState& classes) const {
         using Side = Question::Side;
         Answers out;
-        for (const auto& [workload, own] : sets.workloads) {
+        for (const auto& entry : sets.workloads) {
+            const int workload = entry.first;
+            const auto& own = entry.second;
             const auto say = [&](Side side, int set, size_t other, const IpAddress& address) {
                 out[{workload, own.ifindex, side, other}] =
                     set == 0 ? 0 : storm_rule(set, classes.class_of(address));
@@ -409,10 +412,11 @@ private:
     Result<void> before_write(std::string_view what) {
         ++writes_;
         check(what);
-        if (fail_in_ > 0 && --fail_in_ == 0) {
-            return fail(ErrorKind::System, "a write that fails");
+        if (fail_in_ == 0) {
+            return {};
         }
-        return {};
+        --fail_in_;
+        return fail_in_ > 0 ? Result<void>{} : fail(ErrorKind::System, "a write that fails");
     }
 
     void start(std::string doing) {
