@@ -12,7 +12,10 @@ namespace manx::app {
 
 namespace {
 
-constexpr auto kRetry = std::chrono::seconds(1);
+// After a failure. A resync reads all tables, on the loop: not with each event while it fails, but
+// soon for who waits.
+constexpr std::chrono::seconds kRetry{1};
+constexpr std::chrono::seconds kRetryMost{30};
 
 log::Logger logger() {
     return log::get("enforcer");
@@ -46,7 +49,7 @@ void Enforcer::enforce(const dataplane::LocalEndpoint& endpoint, Done done) {
     endpoints_[endpoint.interface] = endpoint;
     calculator_.upsert_local(endpoint);
     endpoints_changed_ = true;
-    waiting_.push_back(std::move(done));
+    waiting_.add(endpoint.interface, Clock::now(), std::move(done));
     if (complete_) {
         flush_soon();
     }
@@ -89,10 +92,14 @@ Result<void> Enforcer::write_tables() {
     policy_changed_ = policy_changed_ || !update.empty() || tables_.behind();
     // Flows to what has become a service's address are to go by the host stack.
     endpoints_changed_ = endpoints_changed_ || tables_.behind() || names_services(update);
-    if (tables_.behind()) {
-        return tables_.resync(calculator_.snapshot());
+    if (!tables_.behind()) {
+        auto applied = tables_.apply(update);
+        if (applied || applied.error().kind != ErrorKind::Exhausted) {
+            return applied;
+        }
+        endpoints_changed_ = true;
     }
-    return tables_.apply(update);
+    return tables_.resync(calculator_.snapshot()); // which may do it in parts
 }
 
 // The next rule that gets a number starts at zero.
@@ -109,7 +116,93 @@ void Enforcer::reset_counters() {
     }
 }
 
+// What nobody names any more goes when its grace period is over, not with the next event.
+void Enforcer::collect_later() {
+    if (!tables_.waiting() || tables_.behind() || collecting_) {
+        return;
+    }
+    const auto collect = [this] {
+        collecting_ = false;
+        if (tables_.behind()) {
+            return; // its next try does it
+        }
+        if (auto done = tables_.collect(); !done) {
+            logger()->warn("what is out of use stays in the tables reason=\"{}\"",
+                           done.error().text());
+            return;
+        }
+        collect_later();
+    };
+    if (auto timer = loop_.add_timer(dataplane::PolicyTables::kGrace, collect)) {
+        collect_ = std::move(*timer);
+        collecting_ = true;
+    }
+}
+
+bool Enforcer::in_force(const std::string& interface) const {
+    const auto found = endpoints_.find(interface);
+    return found != endpoints_.end() && !found->second.addresses.empty() &&
+           std::ranges::all_of(found->second.addresses, [&](const IpAddress& address) {
+               return tables_.in_force(address, found->second.ifindex);
+           });
+}
+
+void Enforcer::retry_at(Clock::time_point time) {
+    const auto now = Clock::now();
+    const auto after = std::chrono::ceil<EventLoop::Duration>(std::max(time, now) - now);
+    auto timer = loop_.add_timer(after, [this] {
+        retry_at_ = {};
+        flush();
+    });
+    if (timer) {
+        retry_ = std::move(*timer);
+        retry_at_ = time;
+    } else {
+        retry_at_ = {}; // with the next event, then
+    }
+}
+
+void Enforcer::retry_later() {
+    std::chrono::milliseconds after = retry_after_;
+    if (tables_.waiting()) {
+        after = dataplane::PolicyTables::kGrace; // what goes makes room
+        retry_after_ = kRetry;
+    } else if (!waiting_.empty()) {
+        after = kRetry;
+    } else {
+        retry_after_ = std::min(retry_after_ * 2, kRetryMost);
+    }
+    retry_at(tried_ + after);
+}
+
+// done: the tables are as they should be; else some endpoints have moved on.
+void Enforcer::bump_epochs(bool done) {
+    Result<void> bumped;
+    if (endpoints_changed_) {
+        bumped = loader_.bump_epoch();
+    }
+    // Most batches change no table: a pod's status, a service that only BGP asks about.
+    if (policy_changed_ && cut_flows_ && bumped) {
+        bumped = loader_.bump_policy_epoch();
+    }
+    if (!bumped) {
+        logger()->error("flows keep their old way out reason=\"{}\"", bumped.error().text());
+    }
+    endpoints_changed_ = endpoints_changed_ && !done;
+    policy_changed_ = policy_changed_ && !done;
+}
+
 void Enforcer::flush() {
+    flush_posted_ = false;
+    if (tables_.behind() && Clock::now() < retry_at_) {
+        // What changed is in the calculator, and goes with the next try.
+        if (!waiting_.empty() && tried_ + kRetry < retry_at_) {
+            retry_at(tried_ + kRetry);
+        }
+        return;
+    }
+    tried_ = Clock::now();
+    const auto moves = tables_.moves();
     auto applied = write_tables();
     auto trouble = applied ? std::string() : applied.error().text();
     if (trouble != trouble_) {
@@ -121,30 +214,21 @@ void Enforcer::flush() {
         trouble_ = std::move(trouble);
     }
     retry_ = {};
-    flush_posted_ = false;
-    if (!applied) {
-        if (auto timer = loop_.add_timer(kRetry, [this] { flush(); })) {
-            retry_ = std::move(*timer);
-        }
-    }
     if (applied) {
+        retry_after_ = kRetry;
+        retry_at_ = {};
         reset_counters();
-        Result<void> bumped;
-        if (std::exchange(endpoints_changed_, false)) {
-            bumped = loader_.bump_epoch();
-        }
-        // Most batches change no table: a pod's status, a service that only BGP asks about.
-        if (std::exchange(policy_changed_, false) && cut_flows_ && bumped) {
-            bumped = loader_.bump_policy_epoch();
-        }
-        if (!bumped) {
-            log::get("enforcer")
-                ->error("flows keep their old way out reason=\"{}\"", bumped.error().text());
-        }
     }
-    for (auto& done : std::exchange(waiting_, {})) {
-        done(applied);
+    if (applied || tables_.moves() != moves) {
+        bump_epochs(applied.has_value());
     }
+    waiting_.settle(
+        applied, [this](const std::string& interface) { return in_force(interface); },
+        Clock::now());
+    if (!applied) {
+        retry_later();
+    }
+    collect_later();
 }
 
 } // namespace manx::app

@@ -11,6 +11,7 @@
 // Threading: the loop's thread, but for what the sink says is called on a worker.
 #pragma once
 
+#include "agent/app/enforce_waiters.h"
 #include "agent/calc/policy_calculator.h"
 #include "agent/cni/endpoint_sink.h"
 #include "agent/dataplane/policy_tables.h"
@@ -57,8 +58,15 @@ public:
     [[nodiscard]] std::chrono::steady_clock::time_point calculated() const { return calculated_; }
 
 private:
+    using Clock = std::chrono::steady_clock;
+
     void flush();
     void flush_soon();
+    void collect_later();
+    void retry_at(Clock::time_point time);
+    void retry_later();
+    [[nodiscard]] bool in_force(const std::string& interface) const;
+    void bump_epochs(bool done);
     Result<void> write_tables();
     void reset_counters();
 
@@ -67,7 +75,7 @@ private:
     dataplane::PolicyTables& tables_;
     calc::PolicyCalculator calculator_;
     std::map<std::string, dataplane::LocalEndpoint> endpoints_; // by device name
-    std::vector<Done> waiting_;
+    EnforceWaiters waiting_;
     std::string trouble_;
     bool cut_flows_;
     bool complete_ = false;
@@ -76,6 +84,11 @@ private:
     bool flush_posted_ = false;
     std::chrono::steady_clock::time_point calculated_;
     EventSource retry_;
+    std::chrono::seconds retry_after_{1}; // doubled by each failure
+    Clock::time_point retry_at_;          // not before, while the tables are behind
+    Clock::time_point tried_;
+    EventSource collect_;
+    bool collecting_ = false;                                    // collect_ is to come
     std::shared_ptr<bool> alive_ = std::make_shared<bool>(true); // for what is posted
 };
 

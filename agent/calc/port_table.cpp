@@ -134,6 +134,16 @@ bool PortTable::operator==(const PortTable& other) const {
     return count == other.count && std::ranges::equal(entries, other.entries, same_entry);
 }
 
+uint64_t content_hash(const PortTable& table) {
+    uint64_t hash = table.count;
+    for (const auto& one : table.entries) {
+        hash = mix(hash ^ (uint64_t{one.last} << 32 | one.rule));
+        hash = mix(hash ^ (uint64_t{one.next} << 32 | uint64_t{one.next_count} << 16 |
+                           uint64_t{one.action} << 8 | one.flags));
+    }
+    return hash;
+}
+
 PortTable compile_port_table(std::span<const RuleStep> steps) {
     PortTable out;
     const bool by_source =
@@ -155,12 +165,7 @@ PortTable compile_port_table(std::span<const RuleStep> steps) {
         out.count = static_cast<uint32_t>(out.entries.size());
     }
     out.entries.shrink_to_fit();
-    out.hash = out.count;
-    for (const auto& one : out.entries) {
-        out.hash = mix(out.hash ^ (uint64_t{one.last} << 32 | one.rule));
-        out.hash = mix(out.hash ^ (uint64_t{one.next} << 32 | uint64_t{one.next_count} << 16 |
-                                   uint64_t{one.action} << 8 | one.flags));
-    }
+    out.hash = content_hash(out);
     return out;
 }
 

@@ -38,6 +38,9 @@ inline constexpr size_t kMaxSourceIntervals = 16384;
 inline constexpr size_t kMaxTableEntries = size_t{1} << 18;
 inline constexpr size_t kMaxSourceWork = size_t{1} << 25; // intervals times destination ranges
 
+// Of count and entries.
+uint64_t content_hash(const PortTable& table);
+
 // What no step decides is allowed: the default profile of workloads.
 PortTable compile_port_table(std::span<const RuleStep> steps);
 

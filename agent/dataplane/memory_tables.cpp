@@ -5,6 +5,40 @@
 
 namespace manx::dataplane {
 
+std::string_view to_string(AddressTable table) {
+    constexpr std::string_view kNames[] = {"manx_class4", "manx_class6", "manx_net4",
+                                           "manx_net6",   "manx_ep4",    "manx_ep6"};
+    return kNames[static_cast<size_t>(table)];
+}
+
+AddressTable table_of(const Cidr& prefix) {
+    const bool is_v4 = prefix.family() == Family::V4;
+    if (prefix.is_host()) {
+        return is_v4 ? AddressTable::Class4 : AddressTable::Class6;
+    }
+    return is_v4 ? AddressTable::Net4 : AddressTable::Net6;
+}
+
+AddressTable endpoint_table_of(const IpAddress& address) {
+    return address.is_v4() ? AddressTable::Endpoint4 : AddressTable::Endpoint6;
+}
+
+Result<void> MemoryTables::check_addresses(AddressTable table) const {
+    const auto is_of = [table](const auto& entry) {
+        if constexpr (std::is_same_v<std::decay_t<decltype(entry.first)>, Cidr>) {
+            return table_of(entry.first) == table;
+        } else {
+            return endpoint_table_of(entry.first) == table;
+        }
+    };
+    const auto count =
+        std::ranges::count_if(classes_, is_of) + std::ranges::count_if(endpoints_, is_of);
+    if (static_cast<size_t>(count) >= limits_.addresses) {
+        return fail(ErrorKind::Exhausted, std::string(to_string(table)) + " is full");
+    }
+    return {};
+}
+
 Result<void> MemoryTables::about_to(std::string_view what) const {
     return on_write ? on_write(what) : Result<void>{};
 }
@@ -35,6 +69,9 @@ Result<void> MemoryTables::put_policies(std::span<const PolicyEntry> entries) {
 Result<void> MemoryTables::put_classes(std::span<const ClassEntry> entries) {
     for (const auto& [prefix, value] : entries) {
         TRY(about_to("class"));
+        if (!classes_.contains(prefix)) {
+            TRY(check_addresses(table_of(prefix)));
+        }
         classes_[prefix] = value;
     }
     return {};
@@ -42,6 +79,9 @@ Result<void> MemoryTables::put_classes(std::span<const ClassEntry> entries) {
 
 Result<void> MemoryTables::put_endpoint(const IpAddress& address, const manx_endpoint& value) {
     TRY(about_to("endpoint"));
+    if (!endpoints_.contains(address)) {
+        TRY(check_addresses(endpoint_table_of(address)));
+    }
     endpoints_[address] = value;
     return {};
 }

@@ -191,6 +191,24 @@ PinnedTables::each_slot(const std::function<void(uint16_t, const manx_slot_entry
     });
 }
 
+uint32_t PinnedTables::capacity(AddressTable table) const {
+    switch (table) {
+    case AddressTable::Class4:
+        return classes4_.max_entries();
+    case AddressTable::Class6:
+        return classes6_.max_entries();
+    case AddressTable::Net4:
+        return nets4_.max_entries();
+    case AddressTable::Net6:
+        return nets6_.max_entries();
+    case AddressTable::Endpoint4:
+        return endpoints4_.max_entries();
+    case AddressTable::Endpoint6:
+        return endpoints6_.max_entries();
+    }
+    return 0;
+}
+
 Result<manx_class> PinnedTables::classify(const IpAddress& address) const {
     const bool is_v4 = address.is_v4();
     TRY_ASSIGN(const auto local,

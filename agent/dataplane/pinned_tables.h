@@ -4,6 +4,7 @@
 
 #include "agent/dataplane/table_writer.h"
 #include "maps/map.h"
+#include "maps/program_barrier.h"
 
 #include <memory>
 #include <string>
@@ -34,9 +35,13 @@ public:
     // Class and flags of an address, as the programs find them.
     [[nodiscard]] Result<manx_class> classify(const IpAddress& address) const;
 
+    Result<void> wait_for_programs() override { return barrier_.wait(); }
+
     [[nodiscard]] uint32_t ports_capacity() const override { return ports_.max_entries(); }
 
     [[nodiscard]] uint32_t policies_capacity() const override { return policies_.max_entries(); }
+
+    [[nodiscard]] uint32_t capacity(AddressTable table) const override;
 
 private:
     PinnedTables() = default;
@@ -50,6 +55,7 @@ private:
     maps::Map<manx_prefix6, manx_class> nets6_;
     maps::Map<manx_policy_key, manx_policy_value> policies_;
     maps::Map<uint32_t, manx_port> ports_;
+    maps::ProgramBarrier barrier_;
 };
 
 } // namespace manx::dataplane

@@ -4,16 +4,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstring>
-#include <set>
+#include <ranges>
 #include <unordered_set>
 
 namespace manx::dataplane {
 
 namespace {
 
-// Far longer than any program holds on to a port table that it found.
-constexpr std::chrono::milliseconds kGrace{500};
 constexpr size_t kBatch = 4096;
 
 uint64_t key_of(const manx_policy_key& key) {
@@ -30,115 +27,52 @@ std::vector<manx_port> placed(const calc::PortTable& table, uint32_t offset) {
     return entries;
 }
 
-bool same_ports(const std::vector<manx_port>& a, const std::vector<manx_port>& b) {
-    return std::ranges::equal(a, b, [](const manx_port& x, const manx_port& y) {
-        return std::memcmp(&x, &y, sizeof(x)) == 0;
-    });
-}
-
 } // namespace
 
 PolicyTables::PolicyTables(TableWriter& writer, std::function<Clock::time_point()> now)
-    : writer_(writer), now_(std::move(now)) {
-    free_.emplace(0, writer_.ports_capacity());
+    : writer_(writer), now_(std::move(now)), room_(writer.ports_capacity()) {
 }
 
-void PolicyTables::free_range(uint32_t offset, uint32_t size) {
-    auto next = free_.lower_bound(offset);
-    if (next != free_.end() && next->first == offset + size) {
-        size += next->second;
-        next = free_.erase(next);
-    }
-    if (next != free_.begin()) {
-        const auto previous = std::prev(next);
-        if (previous->first + previous->second == offset) {
-            previous->second += size;
-            return;
+// Before any of it is written. The old entries are still there, so both need room.
+Result<void> PolicyTables::reserve(std::span<const Put> puts) {
+    std::unordered_set<uint64_t> fresh;
+    for (const auto& one : puts) {
+        if (!policies_.contains(key_of(one.key))) {
+            fresh.insert(key_of(one.key));
         }
     }
-    free_.emplace(offset, size);
-}
-
-void PolicyTables::take_range(uint32_t offset, uint32_t size) {
-    auto at = free_.upper_bound(offset);
-    if (at == free_.begin()) {
-        return;
-    }
-    --at;
-    const auto [start, length] = *at;
-    if (start + length < offset + size) {
-        return; // taken already: tables of an older agent may overlap
-    }
-    free_.erase(at);
-    if (start < offset) {
-        free_.emplace(start, offset - start);
-    }
-    if (start + length > offset + size) {
-        free_.emplace(offset + size, start + length - offset - size);
-    }
-}
-
-void PolicyTables::reuse_waiting() {
-    const auto now = now_();
-    size_t done = 0;
-    while (done < waiting_.size() && now - waiting_[done].since >= kGrace) {
-        free_range(waiting_[done].offset, waiting_[done].size);
-        ++done;
-    }
-    waiting_.erase(waiting_.begin(), waiting_.begin() + static_cast<ptrdiff_t>(done));
-}
-
-// Whether all of the update fits before any of it is written: room for its port tables, and for
-// its policy entries while the old ones are still there.
-Result<void> PolicyTables::check_room(const calc::TableUpdate& update) {
-    std::unordered_set<const calc::PortTable*> tables;
-    uint64_t entries = policies_.size();
-    std::map<uint32_t, uint32_t> trial = free_;
-    for (const auto& step : update.steps) {
-        const auto* policy = std::get_if<calc::PolicyStep>(&step);
-        if (policy == nullptr || policy->table == nullptr) {
-            continue;
-        }
-        entries += policies_.contains(key_of(policy->key)) ? 0 : 1;
-        if (room_of_.contains(policy->table.get()) || !tables.insert(policy->table.get()).second) {
-            continue;
-        }
-        const auto size = static_cast<uint32_t>(policy->table->entries.size());
-        const auto at =
-            std::ranges::find_if(trial, [&](const auto& range) { return range.second >= size; });
-        if (at == trial.end()) {
-            return fail(ErrorKind::Exhausted,
-                        fmt::format("manx_ports is full: no room for a port table of {} entries "
-                                    "among {}",
-                                    size, writer_.ports_capacity()));
-        }
-        const auto [offset, length] = *at;
-        trial.erase(at);
-        if (length > size) {
-            trial.emplace(offset + size, length - size);
-        }
-    }
+    const size_t entries = policies_.size() + reserved_entries_ + fresh.size();
     if (entries > writer_.policies_capacity()) {
         return fail(ErrorKind::Exhausted,
                     fmt::format("manx_policy is full: {} entries are needed, it has room for {}",
                                 entries, writer_.policies_capacity()));
     }
+    const size_t before = held_.size();
+    for (const auto& one : puts) {
+        auto known = room_of_.find(one.table.get());
+        RoomId id = 0;
+        if (known != room_of_.end()) {
+            id = known->second;
+        } else {
+            const auto size = static_cast<uint32_t>(one.table->entries.size());
+            const auto offset = room_.take(size);
+            if (!offset) {
+                unreserve_to(before);
+                return fail(ErrorKind::Exhausted,
+                            fmt::format("manx_ports is full: no room for a port table of {} "
+                                        "entries among {}",
+                                        size, room_.capacity()));
+            }
+            id = take_room(one.table, *offset);
+        }
+        ++rooms_[id].users;
+        held_.push_back(id);
+    }
+    reserved_entries_ += fresh.size();
     return {};
 }
 
-Result<PolicyTables::RoomId> PolicyTables::room_for(const calc::PortTablePtr& table) {
-    if (const auto found = room_of_.find(table.get()); found != room_of_.end()) {
-        return found->second;
-    }
-    const auto size = static_cast<uint32_t>(table->entries.size());
-    const auto at =
-        std::ranges::find_if(free_, [&](const auto& range) { return range.second >= size; });
-    if (at == free_.end()) {
-        return fail(ErrorKind::Exhausted, "manx_ports is full");
-    }
-    const uint32_t offset = at->first;
-    TRY(writer_.write_ports(offset, placed(*table, offset)));
-    take_range(offset, size);
+PolicyTables::RoomId PolicyTables::take_room(const calc::PortTablePtr& table, uint32_t offset) {
     RoomId id = 0;
     if (free_rooms_.empty()) {
         id = static_cast<RoomId>(rooms_.size());
@@ -147,38 +81,193 @@ Result<PolicyTables::RoomId> PolicyTables::room_for(const calc::PortTablePtr& ta
         id = free_rooms_.back();
         free_rooms_.pop_back();
     }
-    rooms_[id] = {table, offset, 0};
+    rooms_[id] = {
+        .table = table, .offset = offset, .size = static_cast<uint32_t>(table->entries.size())};
     room_of_.emplace(table.get(), id);
     return id;
 }
 
-void PolicyTables::leave(RoomId id) {
+void PolicyTables::unreserve() {
+    unreserve_to(0);
+    reserved_entries_ = 0;
+}
+
+void PolicyTables::unreserve_to(size_t held) {
+    while (held_.size() > held) {
+        const RoomId id = held_.back();
+        held_.pop_back();
+        drop_user(id);
+    }
+}
+
+void PolicyTables::leave(RoomId id, Found found) {
+    if (found == Found::Until) {
+        rooms_[id].left = now_();
+    }
+    drop_user(id);
+}
+
+void PolicyTables::drop_user(RoomId id) {
     Room& room = rooms_[id];
     if (--room.users > 0) {
         return;
     }
-    waiting_.push_back({now_(), room.offset, static_cast<uint32_t>(room.table->entries.size())});
-    room_of_.erase(room.table.get());
+    if (room.size > 0 && room.left > now_() - kGrace) {
+        room_.give_later(room.offset, room.size, room.left);
+    } else if (room.size > 0) {
+        room_.give(room.offset, room.size);
+    }
+    if (const auto at = room_of_.find(room.table.get()); at != room_of_.end() && at->second == id) {
+        room_of_.erase(at);
+    }
     room = Room{};
     free_rooms_.push_back(id);
 }
 
-Result<void> PolicyTables::put_policies(std::span<const calc::PolicyStep* const> steps) {
+Result<void> PolicyTables::put(std::span<const Put> puts) {
     std::vector<PolicyEntry> entries;
     std::vector<RoomId> ids;
-    for (const auto* step : steps) {
-        TRY_ASSIGN(const RoomId id, room_for(step->table));
-        ++rooms_[id].users;
+    entries.reserve(puts.size());
+    for (const auto& one : puts) {
+        const RoomId id = room_of_.at(one.table.get());
+        Room& room = rooms_[id];
+        if (!room.written) {
+            TRY(writer_.write_ports(room.offset, placed(*room.table, room.offset)));
+            room.written = true;
+        }
+        ++room.users;
         ids.push_back(id);
-        entries.push_back({step->key, {rooms_[id].offset, step->table->count}});
+        entries.push_back({one.key, {room.offset, one.table->count}});
     }
-    TRY(writer_.put_policies(entries));
-    for (size_t i = 0; i < steps.size(); ++i) {
-        const auto [at, made] = policies_.try_emplace(key_of(steps[i]->key), ids[i]);
+    if (auto done = writer_.put_policies(entries); !done) {
+        // Some of them may be there: what they had may still be read.
+        for (const auto& one : puts) {
+            if (const auto at = policies_.find(key_of(one.key)); at != policies_.end()) {
+                rooms_[at->second].left = now_();
+            }
+        }
+        return done;
+    }
+    std::vector<uint32_t> sets; // whole from now on
+    for (size_t i = 0; i < puts.size(); ++i) {
+        const uint64_t key = key_of(puts[i].key);
+        leaving_.erase(key);
+        const auto [at, made] = policies_.try_emplace(key, ids[i]);
         if (!made) {
-            leave(at->second);
+            leave(at->second, Found::Until);
             at->second = ids[i];
         }
+        if (puts[i].key.class_id == MANX_CLASS_ANY) {
+            sets.push_back(puts[i].key.set);
+        }
+    }
+    // A set's number is in use again: what it had besides is not to speak for it.
+    for (const uint32_t set : sets) {
+        const uint64_t first = uint64_t{set} << 32;
+        for (auto at = leaving_.lower_bound(first);
+             at != leaving_.end() && at->first - first <= UINT32_MAX;) {
+            const uint64_t key = at->first;
+            ++at;
+            TRY(remove(key, Found::Until));
+        }
+    }
+    return {};
+}
+
+void PolicyTables::leave_later(uint64_t key) {
+    const auto now = now_();
+    if (policies_.contains(key) && leaving_.try_emplace(key, now).second) {
+        first_leaving_ = std::min(first_leaving_, now);
+    }
+}
+
+Result<void> PolicyTables::remove(uint64_t key, Found found) {
+    TRY(writer_.remove_policy(
+        {static_cast<uint32_t>(key >> 32), static_cast<uint32_t>(key & UINT32_MAX)}));
+    leaving_.erase(key);
+    if (const auto at = policies_.find(key); at != policies_.end()) {
+        leave(at->second, found);
+        policies_.erase(at);
+    }
+    return {};
+}
+
+// Of each set the default goes first: who still comes finds nothing rather than what others have.
+Result<void> PolicyTables::drop_leaving(const std::function<bool(uint64_t)>& which, Found found) {
+    std::vector<uint64_t> keys;
+    for (const auto& [key, since] : leaving_) {
+        if (which(key)) {
+            keys.push_back(key);
+        }
+    }
+    for (const uint64_t key : std::views::reverse(keys)) {
+        TRY(remove(key, found));
+    }
+    return {};
+}
+
+Result<void> PolicyTables::collect() {
+    const auto until = now_() - kGrace;
+    if (!leaving_.empty() && first_leaving_ <= until) {
+        TRY(drop_leaving([&](uint64_t key) { return leaving_.at(key) <= until; }, Found::No));
+        first_leaving_ = Clock::time_point::max();
+        for (const auto& [key, since] : leaving_) {
+            first_leaving_ = std::min(first_leaving_, since);
+        }
+    }
+    room_.reuse(until);
+    return {};
+}
+
+// What waits goes now, by a wait for the programs instead of for time. False: nothing waits, or
+// there is no such wait.
+Result<bool> PolicyTables::make_room() {
+    if (!waiting() || !writer_.wait_for_programs()) {
+        return false;
+    }
+    for (auto& room : rooms_) {
+        room.left = Clock::time_point::min();
+    }
+    TRY(drop_leaving([](uint64_t) { return true; }, Found::No));
+    first_leaving_ = Clock::time_point::max();
+    room_.reuse(Clock::time_point::max());
+    return true;
+}
+
+Result<void> PolicyTables::put_classes(std::span<const ClassEntry> classes) {
+    // A class that was on its way out has in the sets in force no entries but those that it got
+    // anew. Sets that are on their way out themselves are named by nobody but who is late.
+    if (!leaving_.empty()) {
+        std::unordered_set<uint32_t> named;
+        for (const auto& [prefix, value] : classes) {
+            named.insert(value.class_id);
+        }
+        const auto stale = [&](uint64_t key) {
+            return named.contains(static_cast<uint32_t>(key & UINT32_MAX)) &&
+                   !leaving_.contains(key | MANX_CLASS_ANY);
+        };
+        TRY(drop_leaving(stale, Found::Until));
+    }
+    for (const auto& [prefix, value] : classes) {
+        ++addresses_[static_cast<size_t>(table_of(prefix))];
+    }
+    return writer_.put_classes(classes);
+}
+
+Result<void> PolicyTables::put_endpoint(const IpAddress& address, const manx_endpoint& value) {
+    TRY(writer_.put_endpoint(address, value));
+    ++moves_;
+    if (endpoints_.insert_or_assign(address, value.ifindex).second) {
+        ++addresses_[static_cast<size_t>(endpoint_table_of(address))];
+    }
+    return {};
+}
+
+Result<void> PolicyTables::remove_endpoint(const IpAddress& address) {
+    TRY(writer_.remove_endpoint(address));
+    ++moves_;
+    if (endpoints_.erase(address) > 0) {
+        --addresses_[static_cast<size_t>(endpoint_table_of(address))];
     }
     return {};
 }
@@ -190,234 +279,80 @@ Result<void> PolicyTables::apply(const calc::TableUpdate& update) {
     if (behind_) {
         return fail(ErrorKind::Conflict, "policy tables are behind: a resync is due");
     }
-    reuse_waiting();
-    if (auto room = check_room(update); !room) {
-        behind_ = true;
-        return room;
+    behind_ = true;
+    TRY(collect());
+    TRY(check_addresses(update));
+    std::vector<Put> puts;
+    for (const auto& step : update.steps) {
+        const auto* policy = std::get_if<calc::PolicyStep>(&step);
+        if (policy != nullptr && policy->table != nullptr) {
+            puts.push_back({policy->key, policy->table});
+        }
     }
-    if (auto done = apply_steps(update); !done) {
-        behind_ = true;
-        return done;
+    if (auto room = reserve(puts); !room) {
+        if (room.error().kind != ErrorKind::Exhausted) {
+            return room;
+        }
+        TRY_ASSIGN(const bool more, make_room());
+        if (!more) {
+            return room;
+        }
+        TRY(reserve(puts));
     }
-    return {};
+    auto done = apply_steps(update);
+    unreserve();
+    behind_ = !done;
+    return done;
 }
 
 Result<void> PolicyTables::apply_steps(const calc::TableUpdate& update) {
-    std::vector<const calc::PolicyStep*> policies;
+    std::vector<Put> policies;
     std::vector<ClassEntry> classes;
     const auto flush_policies = [&]() -> Result<void> {
-        if (!policies.empty()) {
-            TRY(put_policies(policies));
-            policies.clear();
-        }
+        TRY(put(policies));
+        policies.clear();
         return {};
     };
     const auto flush_classes = [&]() -> Result<void> {
-        if (!classes.empty()) {
-            TRY(writer_.put_classes(classes));
-            classes.clear();
-        }
+        TRY(put_classes(classes));
+        classes.clear();
         return {};
     };
     for (const auto& step : update.steps) {
         const auto* policy = std::get_if<calc::PolicyStep>(&step);
         const auto* one = std::get_if<calc::ClassStep>(&step);
-        if (policy == nullptr || policy->table == nullptr || policies.size() >= kBatch) {
+        if (!policies.empty() &&
+            (policy == nullptr || policy->table == nullptr || policies.size() >= kBatch)) {
             TRY(flush_policies());
         }
-        if (one == nullptr || one->remove || classes.size() >= kBatch) {
+        if (!classes.empty() && (one == nullptr || one->remove || classes.size() >= kBatch)) {
             TRY(flush_classes());
         }
         if (policy != nullptr && policy->table != nullptr) {
-            policies.push_back(policy);
+            policies.push_back({policy->key, policy->table});
         } else if (policy != nullptr) {
-            TRY(writer_.remove_policy(policy->key));
-            if (const auto found = policies_.find(key_of(policy->key)); found != policies_.end()) {
-                leave(found->second);
-                policies_.erase(found);
-            }
+            leave_later(key_of(policy->key));
         } else if (one != nullptr && !one->remove) {
             classes.emplace_back(one->prefix, one->value);
         } else if (one != nullptr) {
             TRY(writer_.remove_class(one->prefix));
+            --addresses_[static_cast<size_t>(table_of(one->prefix))];
         } else if (const auto* endpoint = std::get_if<calc::EndpointStep>(&step)) {
-            TRY(endpoint->remove ? writer_.remove_endpoint(endpoint->address)
-                                 : writer_.put_endpoint(endpoint->address, endpoint->value));
+            TRY(endpoint->remove ? remove_endpoint(endpoint->address)
+                                 : put_endpoint(endpoint->address, endpoint->value));
         } else if (const auto* slot = std::get_if<calc::SlotStep>(&step)) {
             TRY(writer_.put_slot(slot->slot, slot->value));
         }
     }
-    TRY(flush_policies());
-    return flush_classes();
-}
-
-// Finds the snapshot's port tables among those in place, so that what did not change is not
-// written; what is in place and named stays reserved.
-Result<void> PolicyTables::adopt(const calc::TableUpdate& snapshot) {
-    free_.clear();
-    free_.emplace(0, writer_.ports_capacity());
-    waiting_.clear();
-    rooms_.clear();
-    free_rooms_.clear();
-    room_of_.clear();
-    policies_.clear();
-    std::unordered_map<uint64_t, manx_policy_value> found;
-    TRY(writer_.each_policy(
-        [&](const PolicyEntry& entry) { found.emplace(key_of(entry.first), entry.second); }));
-    std::map<uint32_t, uint32_t> in_place; // offset -> size of the run with its source port runs
-    for (const auto& [key, value] : found) {
-        auto& size = in_place[value.offset];
-        if (size != 0) {
-            continue;
-        }
-        size = std::max(value.count, 1U);
-        if (const auto main = writer_.read_ports(value.offset, value.count)) {
-            for (const auto& entry : *main) {
-                if (entry.action == MANX_ACTION_BY_SOURCE_PORT && entry.next >= value.offset) {
-                    size = std::max(size, entry.next + entry.next_count - value.offset);
-                }
-            }
-        }
+    if (!policies.empty()) {
+        TRY(flush_policies());
     }
-    for (const auto& [offset, size] : in_place) {
-        take_range(offset, size);
-    }
-    std::set<uint32_t> used;
-    for (const auto& step : snapshot.steps) {
-        const auto* policy = std::get_if<calc::PolicyStep>(&step);
-        const auto at = policy == nullptr ? found.end() : found.find(key_of(policy->key));
-        if (at == found.end() || policy->table == nullptr) {
-            continue;
-        }
-        const auto known = room_of_.find(policy->table.get());
-        if (known != room_of_.end()) {
-            if (rooms_[known->second].offset == at->second.offset) {
-                ++rooms_[known->second].users;
-                policies_.emplace(at->first, known->second);
-            }
-            continue;
-        }
-        const auto size = static_cast<uint32_t>(policy->table->entries.size());
-        if (at->second.count != policy->table->count || used.contains(at->second.offset) ||
-            in_place[at->second.offset] != size) {
-            continue;
-        }
-        const auto there = writer_.read_ports(at->second.offset, size);
-        if (!there || !same_ports(*there, placed(*policy->table, at->second.offset))) {
-            continue;
-        }
-        const auto id = static_cast<RoomId>(rooms_.size());
-        rooms_.push_back({policy->table, at->second.offset, 1});
-        room_of_.emplace(policy->table.get(), id);
-        policies_.emplace(at->first, id);
-        used.insert(at->second.offset);
-    }
-    // What is in place but not wanted is given back after the sweep and a grace period.
-    for (const auto& [offset, size] : in_place) {
-        if (!used.contains(offset)) {
-            waiting_.push_back({now_(), offset, size});
-        }
-    }
-    return {};
-}
-
-Result<void> PolicyTables::resync(const calc::TableUpdate& snapshot) {
-    behind_ = true;
-    TRY(adopt(snapshot));
-    calc::TableUpdate missing;
-    std::map<Cidr, manx_class> classes;
-    std::map<IpAddress, manx_endpoint> endpoints;
-    TRY(writer_.each_class([&](const ClassEntry& entry) { classes.insert(entry); }));
-    TRY(writer_.each_endpoint([&](const IpAddress& address, const manx_endpoint& value) {
-        endpoints.emplace(address, value);
-    }));
-    for (const auto& step : snapshot.steps) {
-        if (const auto* policy = std::get_if<calc::PolicyStep>(&step)) {
-            if (policies_.contains(key_of(policy->key))) {
-                continue;
-            }
-        } else if (const auto* one = std::get_if<calc::ClassStep>(&step)) {
-            const auto at = classes.find(one->prefix);
-            if (at != classes.end() &&
-                std::memcmp(&at->second, &one->value, sizeof(manx_class)) == 0) {
-                continue;
-            }
-        } else if (const auto* endpoint = std::get_if<calc::EndpointStep>(&step)) {
-            const auto at = endpoints.find(endpoint->address);
-            if (at != endpoints.end() &&
-                std::memcmp(&at->second, &endpoint->value, sizeof(manx_endpoint)) == 0) {
-                continue;
-            }
-        }
-        missing.steps.push_back(step);
-    }
-    TRY(check_room(missing));
-    TRY(apply_steps(missing));
-    TRY(sweep(snapshot));
-    behind_ = false;
-    return {};
-}
-
-// Deletes what the snapshot does not hold: endpoints first, then addresses, then policies.
-Result<void> PolicyTables::sweep(const calc::TableUpdate& snapshot) {
-    std::set<Cidr> classes;
-    std::set<IpAddress> endpoints;
-    std::set<uint16_t> slots;
-    for (const auto& step : snapshot.steps) {
-        if (const auto* one = std::get_if<calc::ClassStep>(&step)) {
-            classes.insert(one->prefix);
-        } else if (const auto* endpoint = std::get_if<calc::EndpointStep>(&step)) {
-            endpoints.insert(endpoint->address);
-        } else if (const auto* slot = std::get_if<calc::SlotStep>(&step)) {
-            slots.insert(slot->slot);
-        }
-    }
-    std::vector<IpAddress> old_endpoints;
-    TRY(writer_.each_endpoint([&](const IpAddress& address, const manx_endpoint&) {
-        if (!endpoints.contains(address)) {
-            old_endpoints.push_back(address);
-        }
-    }));
-    for (const auto& address : old_endpoints) {
-        TRY(writer_.remove_endpoint(address));
-    }
-    std::vector<uint16_t> old_slots;
-    TRY(writer_.each_slot([&](uint16_t slot, const manx_slot_entry&) {
-        if (!slots.contains(slot)) {
-            old_slots.push_back(slot);
-        }
-    }));
-    for (const uint16_t slot : old_slots) {
-        TRY(writer_.put_slot(slot, {}));
-    }
-    std::vector<Cidr> old_classes;
-    TRY(writer_.each_class([&](const ClassEntry& entry) {
-        if (!classes.contains(entry.first)) {
-            old_classes.push_back(entry.first);
-        }
-    }));
-    for (const auto& prefix : old_classes) {
-        TRY(writer_.remove_class(prefix));
-    }
-    std::vector<manx_policy_key> old_policies;
-    TRY(writer_.each_policy([&](const PolicyEntry& entry) {
-        if (!policies_.contains(key_of(entry.first))) {
-            old_policies.push_back(entry.first);
-        }
-    }));
-    for (const auto& key : old_policies) {
-        TRY(writer_.remove_policy(key));
-    }
-    return {};
+    return classes.empty() ? Result<void>{} : flush_classes();
 }
 
 PolicyTables::Usage PolicyTables::usage() const {
-    uint32_t room = 0;
-    for (const auto& [offset, size] : free_) {
-        room += size;
-    }
-    return {.port_entries = writer_.ports_capacity() - room,
-            .port_capacity = writer_.ports_capacity(),
+    return {.port_entries = room_.used(),
+            .port_capacity = room_.capacity(),
             .policies = static_cast<uint32_t>(policies_.size()),
             .policy_capacity = writer_.policies_capacity(),
             .tables = static_cast<uint32_t>(room_of_.size())};

@@ -14,6 +14,7 @@
 #include <map>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -21,6 +22,13 @@ namespace manx::dataplane {
 
 using PolicyEntry = std::pair<manx_policy_key, manx_policy_value>;
 using ClassEntry = std::pair<Cidr, manx_class>; // host prefixes: the exact tables
+
+// The tables of addresses.
+enum class AddressTable : uint8_t { Class4, Class6, Net4, Net6, Endpoint4, Endpoint6 };
+inline constexpr size_t kAddressTables = 6;
+std::string_view to_string(AddressTable table); // "manx_class4"
+AddressTable table_of(const Cidr& prefix);
+AddressTable endpoint_table_of(const IpAddress& address);
 
 class TableWriter {
 public:
@@ -47,8 +55,12 @@ public:
     virtual Result<void>
     each_slot(const std::function<void(uint16_t, const manx_slot_entry&)>& fn) = 0;
 
+    // What programs found before the call they hold no more when it returns. May take some 10 ms.
+    virtual Result<void> wait_for_programs() = 0;
+
     [[nodiscard]] virtual uint32_t ports_capacity() const = 0;
     [[nodiscard]] virtual uint32_t policies_capacity() const = 0;
+    [[nodiscard]] virtual uint32_t capacity(AddressTable table) const = 0;
 };
 
 // Tables in memory, and the look-ups that the BPF programs make in them: for tests, and for
@@ -58,6 +70,7 @@ public:
     struct Limits {
         uint32_t ports = 262144;
         uint32_t policies = 1048576;
+        uint32_t addresses = 262144; // of each table
     };
 
     MemoryTables() = default;
@@ -80,9 +93,15 @@ public:
     Result<void>
     each_slot(const std::function<void(uint16_t, const manx_slot_entry&)>& fn) override;
 
+    Result<void> wait_for_programs() override {
+        return on_wait ? on_wait() : fail(ErrorKind::Unavailable, "there are no programs");
+    }
+
     [[nodiscard]] uint32_t ports_capacity() const override { return limits_.ports; }
 
     [[nodiscard]] uint32_t policies_capacity() const override { return limits_.policies; }
+
+    [[nodiscard]] uint32_t capacity(AddressTable) const override { return limits_.addresses; }
 
     // Class and flags of an address, as the programs find them: endpoint, exact, longest prefix.
     [[nodiscard]] manx_class classify(const IpAddress& address) const;
@@ -102,9 +121,13 @@ public:
     // Called before each write with its name, for tests of what every moment looks like and of
     // writes that fail.
     std::function<Result<void>(std::string_view what)> on_write;
+    // Null: wait_for_programs() fails, and only time helps.
+    std::function<Result<void>()> on_wait;
 
 private:
     Result<void> about_to(std::string_view what) const;
+
+    Result<void> check_addresses(AddressTable table) const;
 
     Limits limits_;
     std::vector<manx_port> ports_;

@@ -10,8 +10,9 @@
  * Order of writes that keeps every moment consistent: port tables before what names them; entries
  * of new classes in the sets in force; addresses to their new classes, in the class tables (longest
  * prefix first) and in the entries of endpoints and slots; entries of new sets; endpoints and slots
- * to their new sets; then deletion of what nobody names any more. Port table room is reused only
- * after a grace period, since a program may still be reading it.
+ * to their new sets; then, after a grace period, deletion of what nobody names any more, each set's
+ * MANX_CLASS_ANY first. The room of a port table is free a grace period after a program could last
+ * find it.
  */
 #pragma once
 

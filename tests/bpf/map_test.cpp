@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Reading whole tables: every entry once, whatever kind of map, more entries than one batch.
 #include "loader/loader.h"
+#include "maps/program_barrier.h"
 #include "maps/tables.h"
 #include "tests/harness/sandbox.h"
 
@@ -54,6 +55,14 @@ TEST_F(WholeTables, HashOfManyEntries) {
     ASSERT_EQ(found.size(), kEntries);
     for (uint32_t i = 0; i < kEntries; i++) {
         ASSERT_EQ(found.at(i), i + 7);
+    }
+}
+
+TEST_F(WholeTables, ProgramsCanBeWaitedFor) {
+    ProgramBarrier barrier;
+    for (int i = 0; i < 3; i++) {
+        const auto waited = barrier.wait();
+        EXPECT_TRUE(waited) << waited.error().text();
     }
 }
 

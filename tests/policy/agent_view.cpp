@@ -102,7 +102,9 @@ void AgentView::remove(const json& object) {
 
 Result<void> AgentView::flush() {
     now += std::chrono::seconds(1);
-    return tables.apply(calculator.flush());
+    TRY(tables.apply(calculator.flush()));
+    now += std::chrono::seconds(1);
+    return tables.collect();
 }
 
 bool InForce::put(const json& object) {

@@ -40,7 +40,7 @@ public:
     // Fails where the object is refused; what was known of it stays.
     Result<void> put(const json& object);
     void remove(const json& object);
-    // Into the tables; a second passes, so that room is given back.
+    // Into the tables; time passes, so that what nobody names goes and its room is given back.
     Result<void> flush();
     // Number of a workload, from 0, in the order in which they came.
     [[nodiscard]] uint16_t slot(const json& pod);

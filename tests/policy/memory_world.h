@@ -9,12 +9,15 @@
 namespace manx::testing_policy {
 
 struct MemoryHolder {
+    explicit MemoryHolder(dataplane::MemoryTables::Limits limits) : memory(limits) {}
+
     dataplane::MemoryTables memory;
 };
 
 class TableWorld : public MemoryHolder, public AgentView {
 public:
-    TableWorld() : AgentView(memory) {}
+    explicit TableWorld(dataplane::MemoryTables::Limits limits = {})
+        : MemoryHolder(limits), AgentView(memory) {}
 
     void put(const json& object) {
         const auto fed = AgentView::put(object);

@@ -1,4 +1,5 @@
 manx_test(app_config_test app_config_test.cpp LABEL unit LINK manx::app_config)
+manx_test(enforce_waiters_test enforce_waiters_test.cpp LABEL unit LINK manx::app)
 manx_test(last_good_test last_good_test.cpp LABEL unit LINK manx::app manx::calc)
 manx_test(metrics_test metrics_test.cpp LABEL unit LINK manx::metrics)
 manx_test(node_addresses_test node_addresses_test.cpp LABEL unit LINK manx::app)

@@ -10,6 +10,10 @@ manx_test(policy_property_test ${CMAKE_CURRENT_LIST_DIR}/policy_property_test.cp
   TIMEOUT 300 LINK manx::policy_testing fmt::fmt)
 manx_test(policy_moments_test ${CMAKE_CURRENT_LIST_DIR}/policy_moments_test.cpp LABEL unit
   TIMEOUT 300 LINK manx::policy_testing fmt::fmt)
+manx_test(policy_tables_test ${CMAKE_CURRENT_LIST_DIR}/policy_tables_test.cpp LABEL unit
+  LINK manx::policy_testing fmt::fmt)
+manx_test(policy_storm_test ${CMAKE_CURRENT_LIST_DIR}/policy_storm_test.cpp LABEL unit
+  TIMEOUT 300 LINK manx::policy_testing fmt::fmt)
 manx_test(policy_ports_test ${CMAKE_CURRENT_LIST_DIR}/policy_ports_test.cpp LABEL unit
   LINK manx::policy_testing fmt::fmt)
 manx_test(policy_locals_test ${CMAKE_CURRENT_LIST_DIR}/policy_locals_test.cpp LABEL unit

@@ -473,8 +473,10 @@ TEST(PolicyProperty, RestartInAChangedClusterConverges) {
             scratch.put(object);
         }
         scratch.flush();
-        dataplane::PolicyTables adopted(first.memory);
+        dataplane::PolicyTables adopted(first.memory, [&first] { return first.now; });
         ASSERT_TRUE(adopted.resync(scratch.calculator.snapshot()));
+        first.now += std::chrono::seconds(1);
+        ASSERT_TRUE(adopted.collect());
         ASSERT_EQ(canonical(first.memory), canonical(scratch.memory)) << "round " << round;
     }
 }
