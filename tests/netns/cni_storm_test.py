@@ -398,7 +398,9 @@ class Storm:
             seen = facts.read_node(each)
             expect(not seen.endpoints and not seen.records, f"{each.name}: {seen}")
             expect(not facts.filled_slots(each), f"{each.name}: slots are left over")
-            sets = facts.policy_sets(each)
+            end = time.monotonic() + SETTLE
+            while (sets := facts.policy_sets(each)) and time.monotonic() < end:
+                time.sleep(0.1)  # they go after a grace period
             expect(not sets, f"{each.name}: policy sets are left over: {sets}")
         report = self.lab.ctl("ipam", "check")
         expect("found 0 problems" in report.lower(), f"manxctl ipam check: {report}")
