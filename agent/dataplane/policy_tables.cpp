@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <ranges>
 #include <unordered_set>
 
 namespace manx::dataplane {
@@ -163,21 +162,14 @@ Result<void> PolicyTables::put(std::span<const Put> puts) {
     }
     // A set's number is in use again: what it had besides is not to speak for it.
     for (const uint32_t set : sets) {
-        const uint64_t first = uint64_t{set} << 32;
-        for (auto at = leaving_.lower_bound(first);
-             at != leaving_.end() && at->first - first <= UINT32_MAX;) {
-            const uint64_t key = at->first;
-            ++at;
-            TRY(remove(key, Found::Until));
-        }
+        TRY(remove_all(leaving_.of_set(set), Found::Until));
     }
     return {};
 }
 
 void PolicyTables::leave_later(uint64_t key) {
-    const auto now = now_();
-    if (policies_.contains(key) && leaving_.try_emplace(key, now).second) {
-        first_leaving_ = std::min(first_leaving_, now);
+    if (policies_.contains(key)) {
+        leaving_.add(key, now_());
     }
 }
 
@@ -192,29 +184,23 @@ Result<void> PolicyTables::remove(uint64_t key, Found found) {
     return {};
 }
 
-// Of each set the default goes first: who still comes finds nothing rather than what others have.
-Result<void> PolicyTables::drop_leaving(const std::function<bool(uint64_t)>& which, Found found) {
-    std::vector<uint64_t> keys;
-    for (const auto& [key, since] : leaving_) {
-        if (which(key)) {
-            keys.push_back(key);
+Result<void> PolicyTables::remove_all(const std::vector<uint64_t>& keys, Found found) {
+    Result<void> done;
+    for (const uint64_t key : keys) {
+        if (done) {
+            done = remove(key, found);
+        }
+        if (!done && leaving_.contains(key)) { // again later
+            leaving_.erase(key);
+            leaving_.add(key, now_());
         }
     }
-    for (const uint64_t key : std::views::reverse(keys)) {
-        TRY(remove(key, found));
-    }
-    return {};
+    return done;
 }
 
 Result<void> PolicyTables::collect() {
     const auto until = now_() - kGrace;
-    if (!leaving_.empty() && first_leaving_ <= until) {
-        TRY(drop_leaving([&](uint64_t key) { return leaving_.at(key) <= until; }, Found::No));
-        first_leaving_ = Clock::time_point::max();
-        for (const auto& [key, since] : leaving_) {
-            first_leaving_ = std::min(first_leaving_, since);
-        }
-    }
+    TRY(remove_all(leaving_.due(until), Found::No));
     room_.reuse(until);
     return {};
 }
@@ -228,8 +214,7 @@ Result<bool> PolicyTables::make_room() {
     for (auto& room : rooms_) {
         room.left = Clock::time_point::min();
     }
-    TRY(drop_leaving([](uint64_t) { return true; }, Found::No));
-    first_leaving_ = Clock::time_point::max();
+    TRY(remove_all(leaving_.due(Clock::time_point::max()), Found::No));
     room_.reuse(Clock::time_point::max());
     return true;
 }
@@ -237,16 +222,11 @@ Result<bool> PolicyTables::make_room() {
 Result<void> PolicyTables::put_classes(std::span<const ClassEntry> classes) {
     // A class that was on its way out has in the sets in force no entries but those that it got
     // anew. Sets that are on their way out themselves are named by nobody but who is late.
-    if (!leaving_.empty()) {
-        std::unordered_set<uint32_t> named;
-        for (const auto& [prefix, value] : classes) {
-            named.insert(value.class_id);
-        }
-        const auto stale = [&](uint64_t key) {
-            return named.contains(static_cast<uint32_t>(key & UINT32_MAX)) &&
-                   !leaving_.contains(key | MANX_CLASS_ANY);
-        };
-        TRY(drop_leaving(stale, Found::Until));
+    for (size_t i = 0; i < classes.size() && !leaving_.empty(); ++i) {
+        auto stale = leaving_.of_class(classes[i].second.class_id);
+        std::erase_if(stale,
+                      [this](uint64_t key) { return leaving_.contains(key | MANX_CLASS_ANY); });
+        TRY(remove_all(stale, Found::Until));
     }
     for (const auto& [prefix, value] : classes) {
         ++addresses_[static_cast<size_t>(table_of(prefix))];

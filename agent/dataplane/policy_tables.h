@@ -13,6 +13,7 @@
 #pragma once
 
 #include "agent/calc/table_update.h"
+#include "agent/dataplane/leaving_entries.h"
 #include "agent/dataplane/port_room.h"
 #include "agent/dataplane/table_writer.h"
 #include "base/result.h"
@@ -120,7 +121,7 @@ private:
     void leave_later(uint64_t key);
     Result<void> remove(uint64_t key, Found found);
     Result<bool> make_room();
-    Result<void> drop_leaving(const std::function<bool(uint64_t)>& which, Found found);
+    Result<void> remove_all(const std::vector<uint64_t>& keys, Found found);
     Result<void> check_addresses(const calc::TableUpdate& update);
     Result<void> put_classes(std::span<const ClassEntry> classes);
     Result<void> put_endpoint(const IpAddress& address, const manx_endpoint& value);
@@ -134,13 +135,12 @@ private:
     std::vector<Room> rooms_;
     std::vector<RoomId> free_rooms_;
     std::unordered_map<const calc::PortTable*, RoomId> room_of_;
-    std::vector<RoomId> held_;                      // by puts that are to come, one for each
-    size_t reserved_entries_ = 0;                   // of manx_policy, not written yet
-    std::unordered_map<uint64_t, RoomId> policies_; // what is there: set << 32 | class
-    std::map<uint64_t, Clock::time_point> leaving_; // of those: nobody names them, since when
-    Clock::time_point first_leaving_ = Clock::time_point::max(); // none of them is older
-    std::array<size_t, kAddressTables> addresses_{};             // entries there, or more
-    std::map<IpAddress, uint32_t> endpoints_;                    // there, with their ifindex
+    std::vector<RoomId> held_;                       // by puts that are to come, one for each
+    size_t reserved_entries_ = 0;                    // of manx_policy, not written yet
+    std::unordered_map<uint64_t, RoomId> policies_;  // what is there: set << 32 | class
+    LeavingEntries leaving_;                         // of those
+    std::array<size_t, kAddressTables> addresses_{}; // entries there, or more
+    std::map<IpAddress, uint32_t> endpoints_;        // there, with their ifindex
     uint64_t moves_ = 0;
 };
 

@@ -135,12 +135,15 @@ void TableResync::keep_named() {
     const auto named = now_.sets();
     auto classes = now_.class_ids();
     classes.merge(wanted_.class_ids());
-    std::erase_if(tables_.leaving_, [&](const auto& one) {
-        const auto set = static_cast<uint32_t>(one.first >> 32);
-        const auto class_id = static_cast<uint32_t>(one.first & UINT32_MAX);
-        return !tables_.policies_.contains(one.first) ||
+    const auto stays = [&](uint64_t key) {
+        const auto set = static_cast<uint32_t>(key >> 32);
+        const auto class_id = static_cast<uint32_t>(key & UINT32_MAX);
+        return !tables_.policies_.contains(key) ||
                ((sets_.contains(set) || named.contains(set)) && classes.contains(class_id));
-    });
+    };
+    for (const uint64_t key : tables_.leaving_.all(stays)) {
+        tables_.leaving_.erase(key);
+    }
 }
 
 // Takes over what is there.

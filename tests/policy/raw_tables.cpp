@@ -88,8 +88,8 @@ struct PolicyTablesAudit {
             wrong =
                 fmt::format("{} entries are known, {} are there", tables.policies_.size(), count);
         }
-        for (const auto& [key, since] : tables.leaving_) {
-            if (!tables.policies_.contains(key) || since < tables.first_leaving_) {
+        for (const uint64_t key : tables.leaving_.all([](uint64_t) { return true; })) {
+            if (!tables.policies_.contains(key)) {
                 wrong = fmt::format("set {} class {} is to leave, and is not there", key >> 32,
                                     key & UINT32_MAX);
             }
