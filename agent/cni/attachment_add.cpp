@@ -215,35 +215,22 @@ void Attachments::fresh_add(const AddPtr& add) {
                        {}});
         return;
     }
+    add->device.host_name = add->interface;
+    add->device.container_name = add->record.endpoint.container_interface;
+    add->device.netns = add->netns.get();
+    add->device.mtu = add->record.mtu;
+    add->device.allow_ip_forwarding = request.conf.allow_ip_forwarding;
+    add->early = addresses_come_;
     // Calico's plugin gives IPv4 unless told otherwise, and IPv6 only when told to.
     add->assign.offers =
         request.conf.type == "calico" ? std::vector{PoolOffer{Family::V4, {}}} : pools_.offers();
     assigning_->push(add);
 }
 
-void Attachments::on_assigned(const AddPtr& add, Result<Workload> workload) {
-    if (!workload) {
-        undo_add(add, to_cni_error(workload.error()));
-        return;
-    }
-    add->workload = std::move(*workload);
-    if (auto error = objection(*add)) {
-        undo_add(add, std::move(*error));
-        return;
-    }
-    auto& endpoint = add->record.endpoint;
-    endpoint.addresses = add->workload.addresses;
-    endpoint.labels = std::move(add->workload.labels);
-    endpoint.service_account = std::move(add->workload.service_account);
-    endpoint.named_ports = std::move(add->workload.named_ports);
-    records_[add->interface] = add->record; // its addresses are known to others from here on
-    add->device.host_name = add->interface;
-    add->device.container_name = endpoint.container_interface;
-    add->device.netns = add->netns.get();
-    add->device.mtu = add->record.mtu;
-    add->device.mac = add->workload.mac;
-    add->device.allow_ip_forwarding = add->request.conf.allow_ip_forwarding;
-    await_policy(add);
+// The pod is known. Both ends of the device stay down until the endpoint is enforced, so it needs
+// no address yet.
+void Attachments::start_device(const AddPtr& add) {
+    add->making = true;
     device_worker_.post([this, add, alive = alive(), &loop = loop_] {
         auto ids = make_device(device_socket_, add->device);
         if (ids) {
@@ -257,6 +244,32 @@ void Attachments::on_assigned(const AddPtr& add, Result<Workload> workload) {
             }
         });
     });
+}
+
+void Attachments::on_assigned(const AddPtr& add, Result<Workload> workload) {
+    add->assigning = false;
+    addresses_come_ = workload.has_value();
+    auto problem = workload ? std::nullopt : std::optional(to_cni_error(workload.error()));
+    if (workload) {
+        add->workload = std::move(*workload);
+        problem = objection(*add);
+    }
+    if (problem) {
+        add->problem = std::move(problem);
+        join_add(add);
+        return;
+    }
+    auto& endpoint = add->record.endpoint;
+    endpoint.addresses = add->workload.addresses;
+    endpoint.labels = std::move(add->workload.labels);
+    endpoint.service_account = std::move(add->workload.service_account);
+    endpoint.named_ports = std::move(add->workload.named_ports);
+    records_[add->interface] = add->record; // its addresses are known to others from here on
+    await_policy(add);
+    if (!add->early) {
+        start_device(add);
+    }
+    join_add(add);
 }
 
 std::optional<CniError> Attachments::objection(const Add& add) const {
@@ -291,19 +304,29 @@ std::optional<CniError> Attachments::objection(const Add& add) const {
 }
 
 void Attachments::on_made(const AddPtr& add, Result<DeviceIds> ids) {
-    if (!ids && ids.error().kind == ErrorKind::AlreadyExists) {
-        undo_add(add, {Code::InvalidEnvironment, "CNI_IFNAME: " + ids.error().text(), {}});
+    add->making = false;
+    if (ids) {
+        add->ids = *ids;
+        add->record.endpoint.ifindex = ids->host_ifindex;
+        add->record.endpoint.mac = ids->container_mac;
+        records_[add->interface] = add->record;
+    } else if (!add->problem) {
+        add->problem =
+            ids.error().kind == ErrorKind::AlreadyExists
+                ? CniError{Code::InvalidEnvironment, "CNI_IFNAME: " + ids.error().text(), {}}
+                : to_cni_error(ids.error());
+    }
+    join_add(add);
+}
+
+void Attachments::join_add(const AddPtr& add) {
+    if (add->making || add->assigning) {
         return;
     }
-    if (!ids) {
-        undo_add(add, to_cni_error(ids.error()));
+    if (add->problem) {
+        undo_add(add, *add->problem);
         return;
     }
-    add->ids = *ids;
-    auto& endpoint = add->record.endpoint;
-    endpoint.ifindex = ids->host_ifindex;
-    endpoint.mac = ids->container_mac;
-    records_[add->interface] = add->record;
     add->made = true;
     enforce_if_current(add);
 }

@@ -37,6 +37,7 @@ Attachments::Attachments(const Dependencies& with, RecordFolder folder, std::str
         loop_, address_worker_,
         [this](std::vector<AddPtr>& adds) {
             std::vector<AssignItem*> items;
+            std::map<const AssignItem*, AddPtr> of;
             for (const AddPtr& add : adds) {
                 // Before anything is taken for it.
                 if (auto saved = folder_.save(add->record); !saved) {
@@ -45,8 +46,15 @@ Attachments::Attachments(const Dependencies& with, RecordFolder folder, std::str
                 }
                 add->assign.request = &add->request;
                 items.push_back(&add->assign);
+                of.emplace(&add->assign, add);
             }
-            assign_workloads(store_, source_, items);
+            assign_workloads(store_, source_, items, [&](const AssignItem& item) {
+                const AddPtr& add = of.at(&item);
+                add->device.mac = item.result->mac;
+                if (add->early) {
+                    start_device(add);
+                }
+            });
         },
         [this](AddPtr& add) { on_assigned(add, std::move(add->assign.result)); });
     freeing_ = std::make_unique<Batch<std::shared_ptr<Free>>>(

@@ -119,10 +119,13 @@ private:
     void fresh_unless_held(const AddPtr& add);
     void fresh_add(const AddPtr& add);
     void on_assigned(const AddPtr& add, Result<Workload> workload);
-    // What speaks against the addresses, before anything is made for them.
+    // What speaks against the addresses.
     [[nodiscard]] std::optional<CniError> objection(const Add& add) const;
     void await_policy(const AddPtr& add);
+    // On the address worker or the loop's thread, once.
+    void start_device(const AddPtr& add);
     void on_made(const AddPtr& add, Result<DeviceIds> ids);
+    void join_add(const AddPtr& add); // addresses and device
     void enforce_if_current(const AddPtr& add);
     void on_enforced(const AddPtr& add, Result<void> enforced);
     void on_part_done(const AddPtr& add, Result<void> part);
@@ -181,6 +184,9 @@ private:
     std::map<std::string, Record> records_; // by interface
     std::map<std::string, std::deque<std::function<void()>>> locks_;
     std::bitset<4096> slots_; // taken ones; MANX_SLOTS
+    // The last ADD got its addresses: the next one's device need not wait for them. Where they are
+    // refused (no pool has any left) there is to be none made for nothing.
+    bool addresses_come_ = true;
     EventSource retry_timer_;
     EventSource sync_timer_;
     std::set<std::string> unsynced_; // interfaces whose records were saved since
@@ -192,9 +198,9 @@ private:
 
     // Workers go first when the object goes: nothing below uses them, all above outlives them.
     Worker store_worker_{"cni-store"};
-    Worker address_worker_{"cni-address"};
     Worker device_worker_{"cni-device"};
-    Worker sync_worker_{"cni-sync"}; // waits for the disk, which no call does
+    Worker address_worker_{"cni-address"}; // hands on to the former
+    Worker sync_worker_{"cni-sync"};       // waits for the disk, which no call does
     std::unique_ptr<Batch<AddPtr>> assigning_;
     std::unique_ptr<Batch<std::shared_ptr<Free>>> freeing_;
 };

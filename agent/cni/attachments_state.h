@@ -19,11 +19,14 @@ struct Attachments::Add {
     Workload workload;
     DeviceSpec device;
     DeviceIds ids;
+    bool early = false; // the device is made while the addresses are taken
+    bool making = false;
+    bool assigning = true;
     enum class Policy { Behind, Current, TooLate } policy = Policy::Behind;
     EventSource patience;
     bool made = false;
-    int parts = 0; // of the last step, still running
-    std::optional<CniError> problem;
+    int parts = 0;                   // of the last step, still running
+    std::optional<CniError> problem; // of one of two parts; the other's end is waited for
     bool enforced = false;
     bool repeated = false; // answered from what is there
 };

@@ -178,7 +178,8 @@ json annotations_patch(json annotations) {
 } // namespace
 
 void assign_workloads(datastore::Store& store, AddressSource& source,
-                      std::span<AssignItem* const> items) {
+                      std::span<AssignItem* const> items,
+                      const std::function<void(const AssignItem&)>& looked_up) {
     std::vector<AddressRequest> requests;
     std::vector<AssignItem*> asking;
     for (AssignItem* item : items) {
@@ -196,6 +197,7 @@ void assign_workloads(datastore::Store& store, AddressSource& source,
             facts->workload.addresses = std::move(*own);
             sort_by_family(facts->workload.addresses);
             item->result = std::move(facts->workload);
+            looked_up(*item);
             continue;
         }
         auto request = address_request(*item, *facts);
@@ -206,6 +208,7 @@ void assign_workloads(datastore::Store& store, AddressSource& source,
         requests.push_back(std::move(*request));
         asking.push_back(item);
         item->result = std::move(facts->workload);
+        looked_up(*item);
     }
     if (requests.empty()) {
         return;

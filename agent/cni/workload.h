@@ -13,6 +13,7 @@
 #include "base/ip.h"
 #include "base/result.h"
 
+#include <functional>
 #include <map>
 #include <optional>
 #include <span>
@@ -39,11 +40,13 @@ struct AssignItem {
     Result<Workload> result;
 };
 
-// Looks the pods up and takes addresses for all of them in one call of the source. An item's
-// errors: ConfigReality when the pod is not in the datastore (yet); ConfigInvalid names the
+// Looks the pods up and takes addresses for all of them in one call of the source; looked_up is
+// called before that, for each item whose request is in order, with all but its addresses. An
+// item's errors: ConfigReality when the pod is not in the datastore (yet); ConfigInvalid names the
 // annotation or key; those of AddressSource.
 void assign_workloads(datastore::Store& store, AddressSource& source,
-                      std::span<AssignItem* const> items);
+                      std::span<AssignItem* const> items,
+                      const std::function<void(const AssignItem&)>& looked_up);
 
 // cni.projectcalico.org/podIP, podIPs, containerID of the pod with this uid.
 Result<void> announce_addresses(datastore::Store& store, const CniRequest& request,
