@@ -10,7 +10,8 @@ namespace manx::app {
 
 void MemoryReturn::after_updates(uint64_t updates) {
     constexpr uint64_t kStorm = 1000;
-    constexpr auto kQuiet = std::chrono::milliseconds(500);
+    // What waits for its grace period in the policy tables is gone by then, too.
+    constexpr auto kQuiet = std::chrono::milliseconds(1200);
     updates_ = updates;
     if (updates < returned_at_ + kStorm && returned_at_ != 0) {
         return;
