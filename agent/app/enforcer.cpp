@@ -116,26 +116,25 @@ void Enforcer::reset_counters() {
     }
 }
 
-// What nobody names any more goes when its grace period is over, not with the next event.
-void Enforcer::collect_later() {
-    if (!tables_.waiting() || tables_.behind() || collecting_) {
+void Enforcer::collect() {
+    collect_ = {};
+    if (tables_.behind()) {
+        return; // its next try does it
+    }
+    if (auto done = tables_.collect(); !done) {
+        logger()->warn("what is out of use stays in the tables reason=\"{}\"", done.error().text());
         return;
     }
-    const auto collect = [this] {
-        collecting_ = false;
-        if (tables_.behind()) {
-            return; // its next try does it
-        }
-        if (auto done = tables_.collect(); !done) {
-            logger()->warn("what is out of use stays in the tables reason=\"{}\"",
-                           done.error().text());
-            return;
-        }
-        collect_later();
-    };
-    if (auto timer = loop_.add_timer(dataplane::PolicyTables::kGrace, collect)) {
+    collect_later();
+}
+
+// What nobody names any more goes when its grace period is over, not with the next event.
+void Enforcer::collect_later() {
+    if (!tables_.waiting() || tables_.behind() || collect_) {
+        return;
+    }
+    if (auto timer = loop_.add_timer(dataplane::PolicyTables::kGrace, [this] { collect(); })) {
         collect_ = std::move(*timer);
-        collecting_ = true;
     }
 }
 

@@ -62,6 +62,7 @@ private:
 
     void flush();
     void flush_soon();
+    void collect();
     void collect_later();
     void retry_at(Clock::time_point time);
     void retry_later();
@@ -87,8 +88,7 @@ private:
     std::chrono::seconds retry_after_{1}; // doubled by each failure
     Clock::time_point retry_at_;          // not before, while the tables are behind
     Clock::time_point tried_;
-    EventSource collect_;
-    bool collecting_ = false;                                    // collect_ is to come
+    EventSource collect_;                                        // to come
     std::shared_ptr<bool> alive_ = std::make_shared<bool>(true); // for what is posted
 };
 

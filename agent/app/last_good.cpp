@@ -2,19 +2,15 @@
 #include "agent/app/last_good.h"
 
 #include "base/digest.h"
+#include "base/file.h"
 #include "base/log.h"
-#include "base/unique_fd.h"
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
-#include <sys/stat.h>
-
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <cstdio>
-#include <fcntl.h>
 #include <filesystem>
 #include <unistd.h>
 #include <utility>
@@ -68,51 +64,6 @@ std::optional<std::pair<Key, LastGood::State>> parse(std::string_view text) {
     }
     return std::pair{Key{kind->kind, member("namespace"), member("name")},
                      LastGood::State{member("uid"), member("resourceVersion"), object}};
-}
-
-Result<std::string> read_file(const std::string& path) {
-    const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-    if (!fd) {
-        return fail_errno("open " + path);
-    }
-    std::string text;
-    std::array<char, 16384> chunk{};
-    for (;;) {
-        const ssize_t n = ::read(fd.get(), chunk.data(), chunk.size());
-        if (n < 0) {
-            return fail_errno("read " + path);
-        }
-        if (n == 0) {
-            return text;
-        }
-        text.append(chunk.data(), static_cast<size_t>(n));
-    }
-}
-
-Result<void> write_file(const std::string& path, std::string_view text) {
-    const UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
-    if (!fd) {
-        return fail_errno("open " + path);
-    }
-    while (!text.empty()) {
-        const ssize_t n = ::write(fd.get(), text.data(), text.size());
-        if (n <= 0) {
-            return fail_errno("write " + path, n < 0 ? errno : ENOSPC);
-        }
-        text.remove_prefix(static_cast<size_t>(n));
-    }
-    return {};
-}
-
-Result<void> sync_file(const std::string& path) {
-    const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-    if (!fd && errno == ENOENT) {
-        return {}; // never was good
-    }
-    if (!fd || fsync(fd.get()) != 0) {
-        return fail_errno("sync " + path);
-    }
-    return {};
 }
 
 std::string stamp(const LastGood::State& state) {
@@ -279,16 +230,13 @@ Result<void> LastGood::write(const Key& key, const Change& change) const {
         return {};
     }
     if (change.state) {
-        const std::string fresh = path + ".new";
-        TRY(write_file(fresh, render(key, *change.state)));
-        if (change.sync) {
-            TRY(sync_file(fresh));
-        }
-        if (rename(fresh.c_str(), path.c_str()) != 0) {
-            return fail_errno("rename to " + path);
-        }
+        TRY(replace_file(path, render(key, *change.state),
+                         change.sync ? Durable::Yes : Durable::No));
     } else if (change.sync) {
-        TRY(sync_file(path));
+        if (auto synced = sync_file(path);
+            !synced && synced.error().err != ENOENT) { // it never was good
+            return synced;
+        }
     }
     return change.sync ? sync_file(folder_) : Result<void>{};
 }

@@ -37,7 +37,7 @@ Attachments::Attachments(const Dependencies& with, RecordFolder folder, std::str
         loop_, address_worker_,
         [this](std::vector<AddPtr>& adds) {
             std::vector<AssignItem*> items;
-            std::map<const AssignItem*, AddPtr> of;
+            std::vector<AddPtr> asking; // beside items
             for (const AddPtr& add : adds) {
                 // Before anything is taken for it.
                 if (auto saved = folder_.save(add->record); !saved) {
@@ -46,11 +46,11 @@ Attachments::Attachments(const Dependencies& with, RecordFolder folder, std::str
                 }
                 add->assign.request = &add->request;
                 items.push_back(&add->assign);
-                of.emplace(&add->assign, add);
+                asking.push_back(add);
             }
-            assign_workloads(store_, source_, items, [&](const AssignItem& item) {
-                const AddPtr& add = of.at(&item);
-                add->device.mac = item.result->mac;
+            assign_workloads(store_, source_, items, [&](size_t i) {
+                const AddPtr& add = asking[i];
+                add->device.mac = add->assign.result->mac;
                 if (add->early) {
                     start_device(add);
                 }

@@ -2,7 +2,7 @@
 #include "agent/cni/record.h"
 
 #include "agent/netlink/sysctl.h"
-#include "base/unique_fd.h"
+#include "base/file.h"
 
 #include <nlohmann/json.hpp>
 
@@ -10,8 +10,6 @@
 
 #include <array>
 #include <cerrno>
-#include <cstdio>
-#include <fcntl.h>
 #include <filesystem>
 #include <unistd.h>
 
@@ -94,25 +92,6 @@ Result<RecordState> parse_state(const std::string& text) {
                 "state: expected adding, ready or releasing, not \"" + text + "\"");
 }
 
-Result<std::string> read_file(const std::string& path) {
-    UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-    if (!fd) {
-        return fail_errno(path);
-    }
-    std::string text;
-    std::array<char, 8192> chunk{};
-    while (true) {
-        const ssize_t n = read(fd.get(), chunk.data(), chunk.size());
-        if (n < 0) {
-            return fail_errno(path);
-        }
-        if (n == 0) {
-            return text;
-        }
-        text.append(chunk.data(), static_cast<size_t>(n));
-    }
-}
-
 Result<void> make_folder(const std::string& path) {
     if (mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) {
         return fail_errno("folder " + path);
@@ -179,22 +158,7 @@ Result<RecordFolder> RecordFolder::open(const std::string& state_dir) {
 
 Result<void> RecordFolder::save(const Record& record) const {
     const std::string path = path_ + "/" + record.endpoint.interface + std::string(kSuffix);
-    const std::string fresh = path + ".new";
-    const std::string text = render_record(record);
-    UniqueFd fd(::open(fresh.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
-    if (!fd) {
-        return fail_errno(fresh);
-    }
-    if (const ssize_t n = write(fd.get(), text.data(), text.size());
-        n != static_cast<ssize_t>(text.size())) {
-        const int err = n < 0 ? errno : ENOSPC;
-        unlink(fresh.c_str());
-        return fail_errno(fresh, err);
-    }
-    if (rename(fresh.c_str(), path.c_str()) != 0) {
-        return fail_errno(path);
-    }
-    return {};
+    return replace_file(path, render_record(record), Durable::No);
 }
 
 Result<void> RecordFolder::remove(const std::string& interface) const {
@@ -234,20 +198,12 @@ Result<std::vector<Record>> RecordFolder::load(std::vector<Error>& broken) const
 
 Result<void> RecordFolder::sync(const std::set<std::string>& interfaces) const {
     for (const std::string& interface : interfaces) {
-        const std::string path = path_ + "/" + interface + std::string(kSuffix);
-        const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-        if (!fd && errno == ENOENT) {
-            continue;
-        }
-        if (!fd || fsync(fd.get()) != 0) {
-            return fail_errno("sync of " + path);
+        if (auto synced = sync_file(path_ + "/" + interface + std::string(kSuffix));
+            !synced && synced.error().err != ENOENT) { // it is gone
+            return synced;
         }
     }
-    const UniqueFd fd(::open(path_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (!fd || fsync(fd.get()) != 0) {
-        return fail_errno("sync of " + path_);
-    }
-    return {};
+    return sync_file(path_);
 }
 
 Result<std::string> current_boot_id() {

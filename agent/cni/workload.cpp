@@ -179,10 +179,11 @@ json annotations_patch(json annotations) {
 
 void assign_workloads(datastore::Store& store, AddressSource& source,
                       std::span<AssignItem* const> items,
-                      const std::function<void(const AssignItem&)>& looked_up) {
+                      const std::function<void(size_t)>& looked_up) {
     std::vector<AddressRequest> requests;
     std::vector<AssignItem*> asking;
-    for (AssignItem* item : items) {
+    for (size_t i = 0; i < items.size(); ++i) {
+        AssignItem* const item = items[i];
         auto facts = find_pod(store, *item->request);
         if (!facts) {
             item->result = Unexpected(facts.error());
@@ -197,7 +198,7 @@ void assign_workloads(datastore::Store& store, AddressSource& source,
             facts->workload.addresses = std::move(*own);
             sort_by_family(facts->workload.addresses);
             item->result = std::move(facts->workload);
-            looked_up(*item);
+            looked_up(i);
             continue;
         }
         auto request = address_request(*item, *facts);
@@ -208,7 +209,7 @@ void assign_workloads(datastore::Store& store, AddressSource& source,
         requests.push_back(std::move(*request));
         asking.push_back(item);
         item->result = std::move(facts->workload);
-        looked_up(*item);
+        looked_up(i);
     }
     if (requests.empty()) {
         return;

@@ -41,12 +41,12 @@ struct AssignItem {
 };
 
 // Looks the pods up and takes addresses for all of them in one call of the source; looked_up is
-// called before that, for each item whose request is in order, with all but its addresses. An
-// item's errors: ConfigReality when the pod is not in the datastore (yet); ConfigInvalid names the
-// annotation or key; those of AddressSource.
+// called before that, with the place of each item whose request is in order; it has all but its
+// addresses. An item's errors: ConfigReality when the pod is not in the datastore (yet);
+// ConfigInvalid names the annotation or key; those of AddressSource.
 void assign_workloads(datastore::Store& store, AddressSource& source,
                       std::span<AssignItem* const> items,
-                      const std::function<void(const AssignItem&)>& looked_up);
+                      const std::function<void(size_t)>& looked_up);
 
 // cni.projectcalico.org/podIP, podIPs, containerID of the pod with this uid.
 Result<void> announce_addresses(datastore::Store& store, const CniRequest& request,

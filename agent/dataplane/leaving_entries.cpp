@@ -9,7 +9,7 @@ namespace {
 
 // Set and class in each other's place.
 uint64_t turned(uint64_t key) {
-    return key << 32 | key >> 32;
+    return policy_key(class_of(key), set_of(key));
 }
 
 } // namespace
@@ -43,7 +43,7 @@ std::vector<uint64_t> LeavingEntries::due(Time until) {
 
 std::vector<uint64_t> LeavingEntries::of_set(uint32_t set) const {
     std::vector<uint64_t> out;
-    const uint64_t first = uint64_t{set} << 32;
+    const uint64_t first = policy_key(set, 0);
     for (auto at = since_.lower_bound(first); at != since_.end() && at->first - first <= UINT32_MAX;
          ++at) {
         out.push_back(at->first);
@@ -54,7 +54,7 @@ std::vector<uint64_t> LeavingEntries::of_set(uint32_t set) const {
 
 std::vector<uint64_t> LeavingEntries::of_class(uint32_t class_id) const {
     std::vector<uint64_t> out;
-    const uint64_t first = uint64_t{class_id} << 32;
+    const uint64_t first = policy_key(class_id, 0);
     for (auto at = by_class_.lower_bound(first); at != by_class_.end() && *at - first <= UINT32_MAX;
          ++at) {
         out.push_back(turned(*at));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Entries of manx_policy that nobody names any more, and since when. A key is set << 32 | class.
-// Lists of keys have the highest first: of each set MANX_CLASS_ANY, so that who is late finds
+// Keys of manx_policy as one number, and those of entries that nobody names any more, and since
+// when. Lists of keys have the highest first: of each set MANX_CLASS_ANY, so that who is late finds
 // nothing rather than what other classes have.
 //
 // Threading: one thread.
@@ -16,6 +16,18 @@
 #include <vector>
 
 namespace manx::dataplane {
+
+inline uint64_t policy_key(uint32_t set, uint32_t class_id) {
+    return uint64_t{set} << 32 | class_id;
+}
+
+inline uint32_t set_of(uint64_t policy_key) {
+    return static_cast<uint32_t>(policy_key >> 32);
+}
+
+inline uint32_t class_of(uint64_t policy_key) {
+    return static_cast<uint32_t>(policy_key & UINT32_MAX);
+}
 
 class LeavingEntries {
 public:

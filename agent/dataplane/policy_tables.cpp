@@ -13,7 +13,7 @@ namespace {
 constexpr size_t kBatch = 4096;
 
 uint64_t key_of(const manx_policy_key& key) {
-    return uint64_t{key.set} << 32 | key.class_id;
+    return policy_key(key.set, key.class_id);
 }
 
 std::vector<manx_port> placed(const calc::PortTable& table, uint32_t offset) {
@@ -174,8 +174,7 @@ void PolicyTables::leave_later(uint64_t key) {
 }
 
 Result<void> PolicyTables::remove(uint64_t key, Found found) {
-    TRY(writer_.remove_policy(
-        {static_cast<uint32_t>(key >> 32), static_cast<uint32_t>(key & UINT32_MAX)}));
+    TRY(writer_.remove_policy({set_of(key), class_of(key)}));
     leaving_.erase(key);
     if (const auto at = policies_.find(key); at != policies_.end()) {
         leave(at->second, found);

@@ -116,7 +116,7 @@ Result<void> TableResync::adopt_policies() {
             }
         }
         ++tables_.rooms_[at->second].users;
-        tables_.policies_.emplace(key_of(key.set, key.class_id), at->second);
+        tables_.policies_.emplace(policy_key(key.set, key.class_id), at->second);
     }
     // What a write that failed in the middle took from them may still be read.
     for (const auto& [offset, room] : before) {
@@ -136,8 +136,8 @@ void TableResync::keep_named() {
     auto classes = now_.class_ids();
     classes.merge(wanted_.class_ids());
     const auto stays = [&](uint64_t key) {
-        const auto set = static_cast<uint32_t>(key >> 32);
-        const auto class_id = static_cast<uint32_t>(key & UINT32_MAX);
+        const auto set = set_of(key);
+        const auto class_id = class_of(key);
         return !tables_.policies_.contains(key) ||
                ((sets_.contains(set) || named.contains(set)) && classes.contains(class_id));
     };

@@ -95,8 +95,7 @@ Result<void> TableResync::move_classes() {
     for (auto& [address, value] : now_.endpoints) {
         const auto next = move_one(value, wanted_.endpoints.at(address));
         if (ready.contains(next.class_id) && moved(address) && next.class_id != value.class_id) {
-            TRY(tables_.put_endpoint(address, next));
-            progressed_ = true;
+            TRY(write_entry(address, next));
             value = next;
         }
     }
@@ -104,8 +103,7 @@ Result<void> TableResync::move_classes() {
         const auto next = move_one(value, wanted_.slots.at(number));
         if (std::ranges::all_of(next.class_id, [&](uint32_t one) { return ready.contains(one); }) &&
             !std::ranges::equal(next.class_id, value.class_id)) {
-            TRY(tables_.writer_.put_slot(number, next));
-            progressed_ = true;
+            TRY(write_entry(number, next));
             value = next;
         }
     }

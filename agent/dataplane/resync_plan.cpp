@@ -55,7 +55,7 @@ void TableResync::plan() {
     find_stale();
     for (const uint32_t set : kept) {
         for (const uint64_t key : stale_of_[set]) {
-            stale_[static_cast<uint32_t>(key & UINT32_MAX)].push_back(key);
+            stale_[class_of(key)].push_back(key);
         }
     }
 }
@@ -97,8 +97,8 @@ bool TableResync::may_keep(uint32_t set, const ClassOrigins& origins) const {
 void TableResync::find_stale() {
     stale_of_.clear();
     for (const auto& [key, room] : tables_.policies_) {
-        const auto class_id = static_cast<uint32_t>(key & UINT32_MAX);
-        const auto wanted = sets_.find(static_cast<uint32_t>(key >> 32));
+        const auto class_id = class_of(key);
+        const auto wanted = sets_.find(set_of(key));
         if (wanted != sets_.end() && wanted_classes_.contains(class_id) &&
             !wanted->second.entries.contains(class_id)) {
             stale_of_[wanted->first].push_back(key);
@@ -127,7 +127,7 @@ void TableResync::carry(uint32_t set, const std::set<uint32_t>& targets,
         return then.size() == 1 ? *then.begin() : nullptr;
     };
     for (const auto& [class_id, from] : origins.of) {
-        tables_.leaving_.erase(key_of(set, class_id));
+        tables_.leaving_.erase(policy_key(set, class_id));
         if (admits_ && classes_now_.contains(class_id)) {
             continue; // the set has its say of it already
         }
@@ -197,8 +197,8 @@ bool TableResync::fits_in_place_of(const std::set<uint32_t>& gone) const {
     size_t entries = 0;
     std::unordered_set<RoomId> rooms;
     for (const auto& [key, id] : tables_.policies_) {
-        const auto set = static_cast<uint32_t>(key >> 32);
-        const auto class_id = static_cast<uint32_t>(key & UINT32_MAX);
+        const auto set = set_of(key);
+        const auto class_id = class_of(key);
         const auto wanted = sets_.find(set);
         const bool stays = wanted != sets_.end() && wanted->second.entries.contains(class_id);
         if (!stays && (gone.contains(set) || tables_.leaving_.contains(key))) {
@@ -220,7 +220,7 @@ bool TableResync::fits_in_place_of(const std::set<uint32_t>& gone) const {
                 continue; // what it was to say while it is in force
             }
         }
-        entries += tables_.policies_.contains(key_of(key.set, key.class_id)) ? 0 : 1;
+        entries += tables_.policies_.contains(policy_key(key.set, key.class_id)) ? 0 : 1;
         if (there.insert(put.table.get()).second &&
             !trial.take(static_cast<uint32_t>(put.table->entries.size()))) {
             return false;
@@ -258,8 +258,8 @@ void TableResync::leave_unnamed() {
     const auto named = now_.sets();
     const auto classes = now_.class_ids();
     for (const auto& [key, room] : tables_.policies_) {
-        const auto set = static_cast<uint32_t>(key >> 32);
-        const auto class_id = static_cast<uint32_t>(key & UINT32_MAX);
+        const auto set = set_of(key);
+        const auto class_id = class_of(key);
         const auto wanted = sets_.find(set);
         const bool stays = wanted != sets_.end() && wanted->second.entries.contains(class_id);
         if (!stays && !(short_of_ && named.contains(set) && classes.contains(class_id))) {

@@ -2,7 +2,6 @@
 #include "agent/dataplane/table_resync.h"
 
 #include <algorithm>
-#include <cstring>
 
 namespace manx::dataplane {
 
@@ -10,11 +9,6 @@ namespace {
 
 constexpr int kRounds = 1000;
 constexpr std::chrono::seconds kAtATime{1}; // others are to have the loop too
-
-template <typename T>
-bool same(const T& a, const T& b) {
-    return std::memcmp(&a, &b, sizeof(T)) == 0;
-}
 
 } // namespace
 
@@ -116,30 +110,27 @@ Result<void> TableResync::reserve_whole() {
     return shut_.empty() ? Result<void>{} : room;
 }
 
+Result<void> TableResync::write_entry(const IpAddress& address, const manx_endpoint& value) {
+    TRY(tables_.put_endpoint(address, value));
+    progressed_ = true;
+    return {};
+}
+
+Result<void> TableResync::write_entry(uint16_t slot, const manx_slot_entry& value) {
+    TRY(tables_.writer_.put_slot(slot, value));
+    progressed_ = true;
+    return {};
+}
+
 Result<void> TableResync::shut() {
-    const auto shut_one = [this](auto value) {
+    return change_entries([this](auto value, const auto& /*wanted*/) {
         each_set(value, value, [this](uint32_t& set, uint32_t&, bool decides) {
             if (shut_.contains(set) && (decides || !whole_)) {
                 set = decides ? uint32_t{MANX_SET_DENY} : uint32_t{MANX_SET_ALLOW};
             }
         });
         return value;
-    };
-    for (auto& [address, value] : now_.endpoints) {
-        if (const auto closed = shut_one(value); !same(closed, value)) {
-            TRY(tables_.put_endpoint(address, closed));
-            progressed_ = true;
-            value = closed;
-        }
-    }
-    for (auto& [number, value] : now_.slots) {
-        if (const auto closed = shut_one(value); !same(closed, value)) {
-            TRY(tables_.writer_.put_slot(number, closed));
-            progressed_ = true;
-            value = closed;
-        }
-    }
-    return {};
+    });
 }
 
 Result<bool> TableResync::place(std::span<const Put> puts) {
@@ -208,71 +199,43 @@ Result<void> TableResync::place_sets() {
 }
 
 // Endpoints and slots to those of their new sets that they may have now.
-Result<void>
-TableResync::move_fields(const std::function<bool(uint32_t now, uint32_t target)>& may) {
-    const auto next_of = [&](const auto& now, const auto& wanted) {
-        auto next = wanted;
-        each_set(next, now, [&](uint32_t& set, uint32_t old, bool) {
-            set = set < MANX_SET_FIRST || may(old, set) ? set : old;
-        });
-        return next;
+Result<void> TableResync::move_fields(const std::function<bool(uint32_t target)>& may) {
+    const auto move_all = [&](auto& all, const auto& all_wanted) -> Result<void> {
+        for (const auto& [key, wanted] : all_wanted) {
+            const auto found = all.find(key);
+            const bool is_new = found == all.end();
+            auto next = wanted;
+            const auto now = is_new ? std::decay_t<decltype(next)>{} : found->second;
+            each_set(next, now, [&](uint32_t& set, uint32_t old, bool) {
+                set = set < MANX_SET_FIRST || may(set) ? set : old;
+            });
+            if (is_new ? !same(next, wanted) : same(next, now)) {
+                continue; // a new one comes whole: until then its device passes nothing
+            }
+            TRY(write_entry(key, next));
+            all.insert_or_assign(key, next);
+        }
+        return {};
     };
-    for (const auto& [address, wanted] : wanted_.endpoints) {
-        const auto now = now_.endpoints.find(address);
-        const auto next = now == now_.endpoints.end() ? next_of(manx_endpoint{}, wanted)
-                                                      : next_of(now->second, wanted);
-        if (now == now_.endpoints.end() ? !same(next, wanted) : same(next, now->second)) {
-            continue; // a new one comes whole: until then its device passes nothing
-        }
-        TRY(tables_.put_endpoint(address, next));
-        progressed_ = true;
-        now_.endpoints.insert_or_assign(address, next);
-    }
-    for (const auto& [number, wanted] : wanted_.slots) {
-        const auto now = now_.slots.find(number);
-        const auto next = now == now_.slots.end() ? next_of(manx_slot_entry{}, wanted)
-                                                  : next_of(now->second, wanted);
-        if (now == now_.slots.end() ? !same(next, wanted) : same(next, now->second)) {
-            continue;
-        }
-        TRY(tables_.writer_.put_slot(number, next));
-        progressed_ = true;
-        now_.slots[number] = next;
-    }
-    return {};
+    TRY(move_all(now_.endpoints, wanted_.endpoints));
+    return move_all(now_.slots, wanted_.slots);
 }
 
 // Who is still in a late set and goes to another late one is shut for the moment in which both are
 // brought on.
 Result<void> TableResync::leave_late_sets() {
-    const auto shut_one = [this](const auto& now, const auto& wanted) {
-        auto next = now;
-        each_set(next, wanted, [this](uint32_t& set, uint32_t target, bool decides) {
+    return change_entries([this](auto value, const auto& wanted) {
+        each_set(value, wanted, [this](uint32_t& set, uint32_t target, bool decides) {
             if (decides && set != target && late_.contains(set)) {
                 set = MANX_SET_DENY;
             }
         });
-        return next;
-    };
-    for (auto& [address, value] : now_.endpoints) {
-        if (const auto next = shut_one(value, wanted_.endpoints.at(address)); !same(next, value)) {
-            TRY(tables_.put_endpoint(address, next));
-            progressed_ = true;
-            value = next;
-        }
-    }
-    for (auto& [number, value] : now_.slots) {
-        if (const auto next = shut_one(value, wanted_.slots.at(number)); !same(next, value)) {
-            TRY(tables_.writer_.put_slot(number, next));
-            progressed_ = true;
-            value = next;
-        }
-    }
-    return {};
+        return value;
+    });
 }
 
 Result<void> TableResync::move_endpoints() {
-    TRY(move_fields([this](uint32_t, uint32_t target) { return placed_.contains(target); }));
+    TRY(move_fields([this](uint32_t target) { return placed_.contains(target); }));
     if (short_of_ || late_.empty()) {
         return {};
     }
@@ -293,7 +256,7 @@ Result<void> TableResync::move_endpoints() {
         TRY(tables_.put(missing(set)));
         TRY(remove_stale(set));
     }
-    return move_fields([](uint32_t, uint32_t) { return true; });
+    return move_fields([](uint32_t) { return true; });
 }
 
 // Rounds follow each other where what waits can be made to go; else the next call is the next

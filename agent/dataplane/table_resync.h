@@ -21,6 +21,7 @@
 #include "agent/dataplane/class_moves.h"
 #include "agent/dataplane/policy_tables.h"
 
+#include <cstring>
 #include <optional>
 #include <set>
 #include <string>
@@ -29,8 +30,9 @@
 
 namespace manx::dataplane {
 
-inline uint64_t key_of(uint32_t set, uint32_t class_id) {
-    return uint64_t{set} << 32 | class_id;
+template <typename T>
+bool same(const T& a, const T& b) {
+    return std::memcmp(&a, &b, sizeof(T)) == 0;
 }
 
 struct WantedSet {
@@ -139,7 +141,26 @@ private:
     [[nodiscard]] bool fits_in_place_of(const std::set<uint32_t>& gone) const;
     [[nodiscard]] std::vector<Put> all_of(uint32_t set) const;
     [[nodiscard]] std::vector<Put> missing(uint32_t set) const; // the default last
-    Result<void> move_fields(const std::function<bool(uint32_t now, uint32_t target)>& may);
+    Result<void> move_fields(const std::function<bool(uint32_t target)>& may);
+    Result<void> write_entry(const IpAddress& address, const manx_endpoint& value);
+    Result<void> write_entry(uint16_t slot, const manx_slot_entry& value);
+
+    // Each endpoint and slot in place becomes next_of(it, the wanted one).
+    template <typename Fn>
+    Result<void> change_entries(Fn next_of) {
+        const auto change_all = [&](auto& all, const auto& wanted) -> Result<void> {
+            for (auto& [key, value] : all) {
+                if (const auto next = next_of(value, wanted.at(key)); !same(next, value)) {
+                    TRY(write_entry(key, next));
+                    value = next;
+                }
+            }
+            return {};
+        };
+        TRY(change_all(now_.endpoints, wanted_.endpoints));
+        return change_all(now_.slots, wanted_.slots);
+    }
+
     Result<void> leave_late_sets();
     Result<void> remove_stale(uint32_t set);
     void leave_unnamed();
@@ -147,7 +168,7 @@ private:
     Result<bool> place(std::span<const Put> puts);
 
     [[nodiscard]] const calc::PortTablePtr* in_place(uint32_t set, uint32_t class_id) const {
-        const auto found = tables_.policies_.find(key_of(set, class_id));
+        const auto found = tables_.policies_.find(policy_key(set, class_id));
         return found == tables_.policies_.end() ? nullptr : &tables_.rooms_[found->second].table;
     }
 
